@@ -1,0 +1,144 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"srs-proxy/srsconf"
+)
+
+// State is what was observed of a slot.
+type State string
+
+// The observed states; the machine that moves between them is in state.go.
+const (
+	Starting State = "starting"
+	Ready    State = "ready"
+	Degraded State = "degraded"
+	Draining State = "draining"
+	Backoff  State = "backoff"
+	Fatal    State = "fatal"
+	Stopped  State = "stopped"
+)
+
+// Desired is what the operator wants of a slot, apart from what is observed.
+type Desired string
+
+// The desired states.
+const (
+	Run   Desired = "run"
+	Drain Desired = "drain"
+	Stop  Desired = "stop"
+)
+
+// OriginStatus is one slot as `status` shows it.
+type OriginStatus struct {
+	ID      string  `json:"id"`
+	Index   int     `json:"index"`
+	Desired Desired `json:"desired"`
+	State   State   `json:"state"`
+	// Reason says why the state is not ready, in a sentence.
+	Reason string        `json:"reason,omitempty"`
+	PID    int           `json:"pid,omitempty"`
+	CPUs   string        `json:"cpus"`
+	Ports  srsconf.Ports `json:"ports"`
+	// Since is the start of the process.
+	Since    time.Time `json:"since,omitzero"`
+	Restarts int       `json:"restarts"`
+	// LastExit says how the last process ended, with the last line it printed.
+	LastExit string `json:"last_exit,omitempty"`
+	// CPUPercent is the share of one core over the last second, 0 to 100.
+	CPUPercent float64 `json:"cpu_percent"`
+	RSS        uint64  `json:"rss"`
+	Streams    int     `json:"streams"`
+	Publishers int     `json:"publishers"`
+	Players    int     `json:"players"`
+	// InBps and OutBps are bits per second.
+	InBps     float64 `json:"in_bps"`
+	OutBps    float64 `json:"out_bps"`
+	WorkDir   string  `json:"work_dir"`
+	LogFile   string  `json:"log_file,omitempty"`
+	ServiceID string  `json:"service_id,omitempty"`
+	Version   string  `json:"version,omitempty"`
+	// StatsError says why streams, players and rates are missing or old.
+	StatsError string `json:"stats_error,omitempty"`
+}
+
+// Uptime is how long the process has lived at the time now; zero without one.
+func (o OriginStatus) Uptime(now time.Time) time.Duration {
+	if o.PID == 0 || o.Since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(o.Since))
+}
+
+// Snapshot is the whole supervisor at one moment.
+type Snapshot struct {
+	Time time.Time `json:"time"`
+	// Software is "SRS 7.0.18" or "built-in origin".
+	Software string `json:"software"`
+	// PID is the supervisor's own.
+	PID     int            `json:"pid"`
+	Origins []OriginStatus `json:"origins"`
+}
+
+// Totals sums a snapshot over its origins.
+type Totals struct {
+	Origins    int     `json:"origins"`
+	Ready      int     `json:"ready"`
+	Restarts   int     `json:"restarts"`
+	CPUPercent float64 `json:"cpu_percent"`
+	RSS        uint64  `json:"rss"`
+	Streams    int     `json:"streams"`
+	Publishers int     `json:"publishers"`
+	Players    int     `json:"players"`
+	InBps      float64 `json:"in_bps"`
+	OutBps     float64 `json:"out_bps"`
+}
+
+// Totals sums over all origins.
+func (s Snapshot) Totals() Totals {
+	t := Totals{Origins: len(s.Origins)}
+	for _, o := range s.Origins {
+		if o.State == Ready {
+			t.Ready++
+		}
+		t.Restarts += o.Restarts
+		t.CPUPercent += o.CPUPercent
+		t.RSS += o.RSS
+		t.Streams += o.Streams
+		t.Publishers += o.Publishers
+		t.Players += o.Players
+		t.InBps += o.InBps
+		t.OutBps += o.OutBps
+	}
+	return t
+}
+
+// Healthy says that every origin is in the state that is wanted of it: ready
+// where it should run, draining or stopped where it should not.
+func (s Snapshot) Healthy() bool {
+	return len(s.Unhealthy()) == 0
+}
+
+// Degraded says that some origins do what is wanted of them and some do not.
+func (s Snapshot) Degraded() bool {
+	n := len(s.Unhealthy())
+	return n > 0 && n < len(s.Origins)
+}
+
+// Unhealthy lists the origins that are not in the state that is wanted of them.
+func (s Snapshot) Unhealthy() []OriginStatus {
+	return slices.DeleteFunc(slices.Clone(s.Origins), OriginStatus.healthy)
+}
+
+func (o OriginStatus) healthy() bool {
+	switch o.Desired {
+	case Run:
+		return o.State == Ready
+	case Drain:
+		return o.State == Draining || o.State == Stopped
+	default:
+		return o.State == Stopped || o.State == Draining
+	}
+}
