@@ -26,6 +26,7 @@ const MaxURL = 8192
 var (
 	ErrTooLong = errors.New("stream URL is longer than 8192 bytes")
 	ErrNoName  = errors.New("stream URL has no stream name")
+	ErrNoHost  = errors.New("stream URL is not of the form scheme://host/app")
 )
 
 // Stream is what the URL names. Vhost is the host as the client gave it, without
@@ -152,7 +153,10 @@ func (d *discovery) stream() (Stream, error) {
 	if i := strings.LastIndexByte(s.Name, '.'); i > 0 {
 		s.Name = s.Name[:i]
 	}
-	if s.Name == "" {
+	switch {
+	case s.Vhost == "":
+		return Stream{}, ErrNoHost
+	case s.Name == "":
 		return Stream{}, ErrNoName
 	}
 	return s, nil
