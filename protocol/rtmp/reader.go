@@ -1,0 +1,274 @@
+package rtmp
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// extended is the value of a 24-bit timestamp field that says: the real one
+// follows in 32 bits (section 5.3.1.3).
+const extended = 0xffffff
+
+// Reader reads messages from chunks. It acts on SetChunkSize and Abort itself
+// and still returns them. Not safe for concurrent use.
+type Reader struct {
+	br        *bufio.Reader
+	limits    Limits
+	chunkSize uint32
+	streams   map[uint32]*chunkStream
+	partial   int // chunk streams with an unfinished message
+}
+
+// chunkStream is the decoder's state of one chunk stream id.
+type chunkStream struct {
+	length    uint32
+	typ       uint8
+	streamID  uint32
+	timestamp uint32
+	delta     uint32
+	// extended tells that the last header had an extended timestamp, ext its value:
+	// the chunks that continue a message (fmt 3) repeat it.
+	extended bool
+	ext      uint32
+
+	reading bool // a message has begun
+	format  uint8
+	payload []byte
+}
+
+// NewReader reads from r, through a buffer unless r is a *bufio.Reader.
+func NewReader(r io.Reader, l Limits) *Reader {
+	br, ok := r.(*bufio.Reader)
+	if !ok {
+		br = bufio.NewReaderSize(r, 4096)
+	}
+	return &Reader{br: br, limits: l.withDefaults(), chunkSize: DefaultChunkSize, streams: make(map[uint32]*chunkStream, 8)}
+}
+
+// ChunkSize is what the peer's last SetChunkSize said, in bytes.
+func (r *Reader) ChunkSize() int { return int(r.chunkSize) }
+
+// AtBoundary tells whether no message is half read: the next byte begins a
+// message on whatever chunk stream it is.
+func (r *Reader) AtBoundary() bool { return r.partial == 0 }
+
+// Buffered returns what was read from the source and not yet decoded. The slice
+// is valid until the next read.
+func (r *Reader) Buffered() []byte {
+	b, _ := r.br.Peek(r.br.Buffered())
+	return b
+}
+
+// ReadMessage returns the next whole message. Its payload belongs to the caller.
+// Errors are those of the source or of this package; io.EOF only at a chunk's
+// boundary.
+func (r *Reader) ReadMessage() (Message, error) {
+	for {
+		m, done, err := r.readChunk()
+		if err != nil {
+			return Message{}, err
+		}
+		if !done {
+			continue
+		}
+		if err := r.act(m); err != nil {
+			return Message{}, err
+		}
+		return m, nil
+	}
+}
+
+// act follows the messages that change how chunks are read.
+func (r *Reader) act(m Message) error {
+	switch m.Type {
+	case TypeSetChunkSize:
+		n, err := m.Uint32()
+		if err != nil {
+			return err
+		}
+		if n < 1 || n > MaxChunkSize {
+			return fmt.Errorf("%w: %d", ErrChunkSize, n)
+		}
+		r.chunkSize = n
+	case TypeAbort:
+		csid, err := m.Uint32()
+		if err != nil {
+			return err
+		}
+		if s := r.streams[csid]; s != nil && s.reading {
+			s.reading, s.payload = false, nil
+			r.partial--
+		}
+	}
+	return nil
+}
+
+// readChunk reads one chunk; done tells that it completed m.
+func (r *Reader) readChunk() (m Message, done bool, err error) {
+	format, csid, err := r.basicHeader()
+	if err != nil {
+		return m, false, err
+	}
+	s, err := r.stream(csid, format)
+	if err != nil {
+		return m, false, err
+	}
+	if err := r.messageHeader(s, format, csid); err != nil {
+		return m, false, unexpected(err)
+	}
+	if !s.reading {
+		if max := r.limits.of(s.typ); int(s.length) > max {
+			return m, false, fmt.Errorf("%w: type %d of %d bytes, at most %d", ErrTooLarge, s.typ, s.length, max)
+		}
+		s.reading, s.format = true, format
+		// Grown as bytes arrive: a length alone costs nothing.
+		s.payload = make([]byte, 0, min(s.length, 64<<10))
+		r.partial++
+	}
+	if err := r.appendPayload(s); err != nil {
+		return m, false, unexpected(err)
+	}
+	if uint32(len(s.payload)) < s.length {
+		return m, false, nil
+	}
+	m = Message{ChunkStreamID: csid, Type: s.typ, StreamID: s.streamID, Timestamp: s.timestamp, Format: s.format, Payload: s.payload}
+	s.reading, s.payload = false, nil
+	r.partial--
+	return m, true, nil
+}
+
+// basicHeader is section 5.3.1.1: ids 2 to 63 in one byte, to 319 in two, to
+// 65599 in three.
+func (r *Reader) basicHeader() (format uint8, csid uint32, err error) {
+	b, err := r.br.ReadByte()
+	if err != nil {
+		return 0, 0, err
+	}
+	format, csid = b>>6, uint32(b&0x3f)
+	if csid > 1 {
+		return format, csid, nil
+	}
+	low, err := r.br.ReadByte()
+	if err != nil {
+		return 0, 0, unexpected(err)
+	}
+	if csid == 0 {
+		return format, 64 + uint32(low), nil
+	}
+	high, err := r.br.ReadByte()
+	if err != nil {
+		return 0, 0, unexpected(err)
+	}
+	return format, 64 + uint32(low) + uint32(high)<<8, nil
+}
+
+func (r *Reader) stream(csid uint32, format uint8) (*chunkStream, error) {
+	if s := r.streams[csid]; s != nil {
+		return s, nil
+	}
+	// A first chunk has no header to inherit from. librtmp begins with fmt 1 on
+	// some ids; SRS takes that, and so does this.
+	if format > 1 {
+		return nil, fmt.Errorf("%w: fmt %d is the first on chunk stream %d", ErrChunk, format, csid)
+	}
+	if len(r.streams) >= r.limits.ChunkStreams {
+		return nil, fmt.Errorf("%w: more than %d", ErrChunkStreams, r.limits.ChunkStreams)
+	}
+	s := &chunkStream{}
+	r.streams[csid] = s
+	return s, nil
+}
+
+// messageHeader is section 5.3.1.2.
+func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error {
+	size := [4]int{11, 7, 3, 0}[format]
+	var h [11]byte
+	if _, err := io.ReadFull(r.br, h[:size]); err != nil {
+		return err
+	}
+	if format == 3 {
+		return r.inheritHeader(s)
+	}
+	field := uint24(h[0:])
+	s.extended = field == extended
+	if format <= 1 {
+		length, typ := uint24(h[3:]), h[6]
+		if s.reading && (format == 0 || length != s.length) {
+			return fmt.Errorf("%w: new header inside a message of chunk stream %d", ErrChunk, csid)
+		}
+		s.length, s.typ = length, typ
+	}
+	if format == 0 {
+		s.streamID = binary.LittleEndian.Uint32(h[7:])
+	}
+	if s.extended {
+		var e [4]byte
+		if _, err := io.ReadFull(r.br, e[:]); err != nil {
+			return err
+		}
+		s.ext = binary.BigEndian.Uint32(e[:])
+		field = s.ext
+	}
+	switch {
+	case s.reading: // a continuation with a needless header: the time is known
+	case format == 0:
+		s.timestamp, s.delta = field, field
+	default:
+		s.timestamp, s.delta = s.timestamp+field, field
+	}
+	return nil
+}
+
+// inheritHeader is fmt 3: the continuation of a message, or a new one that is
+// like the last.
+func (r *Reader) inheritHeader(s *chunkStream) error {
+	if s.extended {
+		// The extended timestamp is repeated, but some encoders leave it out in
+		// continuations; SRS tells by its value, and so does this.
+		e, err := r.br.Peek(4)
+		if err != nil {
+			return err
+		}
+		if v := binary.BigEndian.Uint32(e); v == s.ext || !s.reading {
+			s.ext = v
+			if _, err := r.br.Discard(4); err != nil {
+				return err
+			}
+		}
+	}
+	if !s.reading {
+		s.timestamp += s.delta
+	}
+	return nil
+}
+
+func (r *Reader) appendPayload(s *chunkStream) error {
+	n := min(s.length-uint32(len(s.payload)), r.chunkSize)
+	for n > 0 {
+		if cap(s.payload) == len(s.payload) {
+			grown := make([]byte, len(s.payload), min(int(s.length), 2*cap(s.payload)))
+			copy(grown, s.payload)
+			s.payload = grown
+		}
+		step := min(int(n), cap(s.payload)-len(s.payload))
+		at := len(s.payload)
+		s.payload = s.payload[:at+step]
+		if _, err := io.ReadFull(r.br, s.payload[at:]); err != nil {
+			return err
+		}
+		n -= uint32(step)
+	}
+	return nil
+}
+
+// unexpected turns an end inside a chunk into io.ErrUnexpectedEOF.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func uint24(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) }
