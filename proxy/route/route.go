@@ -1,0 +1,225 @@
+// Package route takes a session to an origin.
+//
+//	Connect: Admit ─▶ Pick ─▶ dial ─▶ try ──▶ *Conn (socket + lease)
+//	                   ▲        └ failed: report, exclude ┘
+//	                   └────── another origin, at most 3 ─┘
+//
+// It knows neither protocols nor placement: the balancer says where, the caller's
+// try function speaks first.
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/protocol/streamurl"
+	"srs-proxy/proxy/listener"
+)
+
+// Defaults of Config.
+const (
+	DefaultDialTimeout = time.Second
+	DefaultAttempts    = 3
+)
+
+// Proto is the endpoint of an origin that a session needs.
+type Proto int
+
+// Protocols with an endpoint of their own.
+const (
+	RTMP Proto = iota
+	HTTP
+	API
+)
+
+func (p Proto) String() string { return [...]string{"rtmp", "http", "api"}[p] }
+
+// Errors of Connect, besides those of the balancer.
+var (
+	// ErrBusy says that the proxy is near its limit of sessions: new plays are
+	// refused at 90 % of it, new publishes at all of it.
+	ErrBusy = errors.New("too many sessions on this proxy")
+	// ErrNoEndpoint says that the origin does not serve the protocol.
+	ErrNoEndpoint = errors.New("the origin has no such endpoint")
+)
+
+// Config of a Router.
+type Config struct {
+	Vhosts      []string      // vhosts that the origins know; others fold into the default one
+	DialTimeout time.Duration // of one dial; 0 means 1 s
+	Attempts    int           // origins tried for one session; 0 means 3
+	MaxSessions int           // of all protocols; 0 means no limit
+}
+
+// Router connects sessions to origins.
+type Router struct {
+	cfg      Config
+	bal      balancer.Balancer
+	log      *slog.Logger
+	vhosts   streamurl.Vhosts
+	dialer   net.Dialer
+	sessions atomic.Int64
+}
+
+// New returns a Router over bal.
+func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = DefaultDialTimeout
+	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = DefaultAttempts
+	}
+	r := &Router{cfg: cfg, bal: bal, log: log, vhosts: streamurl.NewVhosts(cfg.Vhosts...)}
+	r.dialer = net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: -1, Control: control}
+	r.dialer.SetMultipathTCP(false)
+	return r
+}
+
+func control(_, _ string, rc syscall.RawConn) error {
+	var err error
+	cerr := rc.Control(func(fd uintptr) { err = listener.SetTimeouts(int(fd)) })
+	return errors.Join(cerr, err)
+}
+
+// Stream is the routing key of a URL: its vhost is folded to what the origins know.
+func (r *Router) Stream(u streamurl.Stream) balancer.Stream {
+	return balancer.Stream{Vhost: r.vhosts.Fold(u.Vhost), App: u.App, Name: u.Name}
+}
+
+// Lookup is where a request without a session goes.
+func (r *Router) Lookup(ctx context.Context, s balancer.Stream) (balancer.Origin, error) {
+	return r.bal.Lookup(ctx, s)
+}
+
+// ReportDial tells the balancer how a dial of an origin went; nil is a success.
+func (r *Router) ReportDial(ctx context.Context, originID string, err error) {
+	r.bal.ReportDial(ctx, originID, err)
+}
+
+// Sessions is how many sessions hold a connection now.
+func (r *Router) Sessions() int { return int(r.sessions.Load()) }
+
+// Conn is a connection to an origin with the lease it is held under.
+type Conn struct {
+	*net.TCPConn
+	Lease balancer.Lease
+
+	router *Router
+	once   sync.Once
+}
+
+// Close closes the socket and gives the lease back.
+func (c *Conn) Close() error {
+	err := c.TCPConn.Close()
+	c.once.Do(func() { c.router.release(c.Lease) })
+	return err
+}
+
+func (r *Router) release(l balancer.Lease) {
+	r.sessions.Add(-1)
+	// The session's context is over by now; what is left must be told all the same.
+	if err := r.bal.Release(context.Background(), l); err != nil {
+		r.log.Warn("release of a lease failed", "stream", l.Stream.String(), "origin", l.Origin.ID, "cause", err)
+	}
+}
+
+// retryError marks a failure of try that another origin may not have.
+type retryError struct{ error }
+
+func (e retryError) Unwrap() error { return e.error }
+
+// Retry marks an error of a try function: the origin is to blame (it closed or did
+// not answer) and nothing of it has reached the client, so another may serve.
+func Retry(err error) error {
+	if err == nil {
+		return nil
+	}
+	return retryError{err}
+}
+
+// Connect takes a session to the origin of its stream. try, if not nil, speaks
+// first on each new connection; when it fails with an error of Retry, and when a
+// dial fails, the origin is reported and excluded and another one is tried. The
+// caller closes the Conn.
+func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, try func(ctx context.Context, c *Conn) error) (*Conn, error) {
+	if !r.admit(role) {
+		return nil, ErrBusy
+	}
+	var exclude []string
+	var last error
+	for range r.cfg.Attempts {
+		lease, err := r.bal.Pick(ctx, balancer.Request{Stream: s, Role: role, Exclude: exclude})
+		if err != nil {
+			r.sessions.Add(-1)
+			return nil, errors.Join(err, last)
+		}
+		c, err := r.connectTo(ctx, lease, proto, try)
+		if err == nil {
+			return c, nil
+		}
+		var again retryError
+		if !errors.As(err, &again) || ctx.Err() != nil {
+			r.release(lease)
+			return nil, err
+		}
+		r.bal.ReportDial(ctx, lease.Origin.ID, err)
+		r.log.Warn("origin did not take the session, trying another", "stream", s.String(), "origin", lease.Origin.ID, "proto", proto.String(), "cause", err)
+		exclude = append(exclude, lease.Origin.ID)
+		last = err
+		if err := r.bal.Release(ctx, lease); err != nil {
+			r.log.Warn("release of a lease failed", "stream", s.String(), "cause", err)
+		}
+	}
+	r.sessions.Add(-1)
+	return nil, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
+}
+
+// admit counts a session in, unless that is one too many.
+func (r *Router) admit(role balancer.Role) bool {
+	n := r.sessions.Add(1)
+	most := int64(r.cfg.MaxSessions)
+	if most <= 0 || n <= most*9/10 || (role == balancer.Publish && n <= most) {
+		return true
+	}
+	r.sessions.Add(-1)
+	return false
+}
+
+func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Proto, try func(context.Context, *Conn) error) (*Conn, error) {
+	addr := endpoint(lease.Origin, proto)
+	if addr == "" {
+		return nil, fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
+	}
+	nc, err := r.dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, Retry(fmt.Errorf("dial origin %s: %w", lease.Origin.ID, err))
+	}
+	c := &Conn{TCPConn: nc.(*net.TCPConn), Lease: lease, router: r}
+	if try != nil {
+		if err := try(ctx, c); err != nil {
+			c.TCPConn.Close() // the lease stays with Connect
+			return nil, fmt.Errorf("origin %s: %w", lease.Origin.ID, err)
+		}
+	}
+	r.bal.ReportDial(ctx, lease.Origin.ID, nil)
+	return c, nil
+}
+
+func endpoint(o balancer.Origin, p Proto) string {
+	switch p {
+	case RTMP:
+		return o.Endpoints.RTMP
+	case HTTP:
+		return o.Endpoints.HTTP
+	default:
+		return o.Endpoints.API
+	}
+}
