@@ -1,0 +1,48 @@
+package hls
+
+import "strings"
+
+// CutQuery takes every token parameter out of a raw query and returns the value
+// of the first; the rest stays byte for byte as it was, order and escapes too,
+// because origins and their hooks may sign or compare it.
+func CutQuery(raw string) (rest, token string, found bool) {
+	if !strings.Contains(raw, Param) {
+		return raw, "", false
+	}
+	kept := make([]string, 0, 4)
+	for p := range strings.SplitSeq(raw, "&") {
+		k, v, _ := strings.Cut(p, "=")
+		if k != Param {
+			kept = append(kept, p)
+			continue
+		}
+		if !found {
+			token, found = v, true
+		}
+	}
+	if !found {
+		return raw, "", false
+	}
+	return strings.Join(kept, "&"), token, true
+}
+
+// withToken adds the token to the query of a URI reference, before the fragment,
+// in place of any token that is there. The rest of the URI is not touched.
+func withToken(uri, token string) string {
+	uri, frag := cutFragment(uri)
+	path, query, hasQuery := strings.Cut(uri, "?")
+	if !hasQuery {
+		return path + "?" + Param + "=" + token + frag
+	}
+	if query, _, _ = CutQuery(query); query != "" {
+		query += "&"
+	}
+	return path + "?" + query + Param + "=" + token + frag
+}
+
+func cutFragment(uri string) (before, fragment string) {
+	if i := strings.IndexByte(uri, '#'); i >= 0 {
+		return uri[:i], uri[i:]
+	}
+	return uri, ""
+}
