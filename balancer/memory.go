@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -36,7 +37,7 @@ type Memory struct {
 	streams map[Stream]*pin // the pin that new sessions of a stream get
 	pins    map[uint64]*pin // all pins with sessions or idling, by Lease.Pin
 	lastPin uint64
-	idle    []*pin // by the time they became idle; entries may be outdated
+	idle    *list.List // of *pin, the longest idle first
 	routes  map[routeKey]storedRoute
 	sweeper *time.Timer // nil when nothing is waiting to expire
 }
@@ -60,6 +61,7 @@ type pin struct {
 	players    int
 	published  bool // had a publisher once
 	idleSince  time.Time
+	idleAt     *list.Element // nil while it has sessions
 }
 
 type routeKey struct {
@@ -82,6 +84,7 @@ func NewMemory(cfg Config) *Memory {
 		origins:   make(map[string]*entry),
 		streams:   make(map[Stream]*pin),
 		pins:      make(map[uint64]*pin),
+		idle:      list.New(),
 		routes:    make(map[routeKey]storedRoute),
 	}
 }
@@ -166,7 +169,7 @@ func (m *Memory) leaseLocked(p *pin, role Role) Lease {
 		p.players++
 		p.origin.players++
 	}
-	p.idleSince = time.Time{}
+	m.busyLocked(p)
 	return Lease{Stream: p.stream, Role: role, Origin: p.origin.Origin, Pin: p.id}
 }
 
@@ -193,7 +196,7 @@ func (m *Memory) Release(_ context.Context, l Lease) error {
 		return nil
 	}
 	p.idleSince = time.Now()
-	m.idle = append(m.idle, p)
+	p.idleAt = m.idle.PushBack(p)
 	m.sweepLaterLocked()
 	return nil
 }
@@ -214,20 +217,25 @@ func (m *Memory) forgetLocked(p *pin) {
 	delete(p.origin.pins, p)
 	p.origin.publishers -= p.publishers
 	p.origin.players -= p.players
-	p.idleSince = time.Time{}
+	m.busyLocked(p)
+}
+
+// busyLocked takes a pin off the idle list.
+func (m *Memory) busyLocked(p *pin) {
+	if p.idleAt != nil {
+		m.idle.Remove(p.idleAt)
+		p.idleAt = nil
+	}
 }
 
 // roomLocked makes room for one more pin, if need be by the longest idle one.
 func (m *Memory) roomLocked() bool {
 	for len(m.pins) >= m.maxPins {
-		if len(m.idle) == 0 {
+		longest := m.idle.Front()
+		if longest == nil {
 			return false
 		}
-		p := m.idle[0]
-		m.idle = m.idle[1:]
-		if !p.idleSince.IsZero() {
-			m.forgetLocked(p)
-		}
+		m.forgetLocked(longest.Value.(*pin))
 	}
 	return true
 }
@@ -325,24 +333,18 @@ func (m *Memory) sweep() {
 	defer m.mu.Unlock()
 	m.sweeper = nil
 	m.sweepLocked(time.Now())
-	if len(m.idle) > 0 || len(m.routes) > 0 {
+	if m.idle.Len() > 0 || len(m.routes) > 0 {
 		m.sweepLaterLocked()
 	}
 }
 
 func (m *Memory) sweepLocked(now time.Time) {
-	for len(m.idle) > 0 {
-		p := m.idle[0]
-		if !p.idleSince.IsZero() {
-			if now.Sub(p.idleSince) < m.leaseIdle {
-				break
-			}
-			m.forgetLocked(p)
+	for longest := m.idle.Front(); longest != nil; longest = m.idle.Front() {
+		p := longest.Value.(*pin)
+		if now.Sub(p.idleSince) < m.leaseIdle {
+			break
 		}
-		m.idle = m.idle[1:]
-	}
-	if len(m.idle) == 0 {
-		m.idle = nil
+		m.forgetLocked(p)
 	}
 	for k, r := range m.routes {
 		if !now.Before(r.expires) {
