@@ -2,9 +2,9 @@ package runtime
 
 import goruntime "runtime"
 
-// LimitProcs lets n threads run Go code at once. The built-in origin sets 1,
-// as SRS has one thread, and the proxy the size of its CPU set: Go looks at the
-// affinity only once, before we change it.
+// LimitProcs lets n threads run Go code at once. The built-in origin sets 1:
+// like SRS it is one thread's worth of work. The proxy needs no such call,
+// because Go follows the affinity that PinSelf sets.
 func LimitProcs(n int) {
 	if n > 0 {
 		goruntime.GOMAXPROCS(n)

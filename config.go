@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"srs-proxy/runtime"
+)
+
+// Config is everything that an operator decides. It is read once, from flags,
+// environment and file (settings.go says which), and not changed afterwards.
+type Config struct {
+	// Origins is how many to run; 0 means one for each CPU that the proxy leaves.
+	Origins int
+	// RTMP and HTTP are the public addresses, "host:port"; an empty host means
+	// all interfaces.
+	RTMP string
+	HTTP string
+
+	// SRS is the path of the SRS binary, builtinOrigin for the built-in origin,
+	// or "" to search.
+	SRS string
+	// Template and Vhosts are files that replace and extend the origins' config;
+	// "" for none.
+	Template string
+	Vhosts   string
+	PortBase int
+
+	// StateDir holds the origins' work dirs, configs and logs, and the state file.
+	StateDir string
+	// Control is the unix socket on which a running instance obeys.
+	Control string
+
+	// OriginCPUs and ProxyCPUs are empty where the plan is to choose.
+	OriginCPUs runtime.CPUSet
+	ProxyCPUs  runtime.CPUSet
+	CPULayout  runtime.Layout
+
+	// NoFile is the descriptor limit to raise to; 0 means the hard limit.
+	NoFile uint64
+	// MaxConnections is that of one origin; 0 means as many as descriptors allow,
+	// up to autoMaxConnections.
+	MaxConnections int
+
+	RealIPPrefix toggle
+
+	MaxConnectionsPerIP int
+	MaxHandshaking      int
+	DialTimeout         time.Duration
+	LeaseIdle           time.Duration
+
+	LogLevel  slog.Level
+	LogFormat string
+}
+
+// builtinOrigin as value of --srs chooses the built-in origin even where an
+// SRS is installed.
+const builtinOrigin = "builtin"
+
+// toggle is a switch that may be left to the program.
+type toggle string
+
+const (
+	toggleAuto toggle = "auto"
+	toggleOn   toggle = "on"
+	toggleOff  toggle = "off"
+)
+
+// enabled resolves auto to def.
+func (t toggle) enabled(def bool) bool {
+	if t == toggleAuto {
+		return def
+	}
+	return t == toggleOn
+}
+
+// maxSocketPath is what sockaddr_un.sun_path holds, less the closing NUL.
+const maxSocketPath = 107
+
+// Validate checks what concerns several settings together; each value by
+// itself was checked when it was read. The names in its errors are resolved to
+// their sources by the caller.
+func (c *Config) Validate() error {
+	if sameListener(c.RTMP, c.HTTP) {
+		return &settingError{name: "http", value: c.HTTP, reason: "is the address of rtmp too; give each its own port"}
+	}
+	if len(c.Control) > maxSocketPath {
+		return &settingError{name: "control", value: c.Control, reason: fmt.Sprintf(
+			"has %d characters and a unix socket's path may have %d; choose a shorter --control or --state-dir", len(c.Control), maxSocketPath)}
+	}
+	if c.NoFile > 0 && c.MaxConnections > 0 && uint64(c.MaxConnections)+srsReservedFiles >= c.NoFile {
+		return &settingError{name: "max-connections", value: fmt.Sprint(c.MaxConnections), reason: fmt.Sprintf(
+			"needs a nofile above %d (SRS keeps %d descriptors for itself), and nofile is %d; lower it or raise --nofile",
+			c.MaxConnections+srsReservedFiles, srsReservedFiles, c.NoFile)}
+	}
+	return nil
+}
+
+const (
+	// srsReservedFiles is what SRS wants beyond max_connections: it refuses to
+	// start if max_connections + 128 >= nofile.
+	srsReservedFiles = 128
+	// autoMaxConnections is above the 4,000 players of a 600 kb/s stream that one
+	// core serves, so that the CPU is what runs out first.
+	autoMaxConnections = 10000
+)
+
+// maxConnections resolves an automatic limit against the descriptors that an
+// origin will have. The reserve is twice SRS's, because HLS and DVR files come on top.
+func (c *Config) maxConnections(nofile uint64) int {
+	if c.MaxConnections > 0 {
+		return c.MaxConnections
+	}
+	if nofile <= 3*srsReservedFiles {
+		return srsReservedFiles
+	}
+	return int(min(autoMaxConnections, nofile-2*srsReservedFiles))
+}
+
+func (c *Config) controlPath() string {
+	if c.Control != "" {
+		return c.Control
+	}
+	return filepath.Join(c.StateDir, "control.sock")
+}
+
+// sameListener says that both addresses cannot be bound together. Port 0 never
+// collides: the kernel chooses.
+func sameListener(a, b string) bool {
+	x, errA := splitAddress(a)
+	y, errB := splitAddress(b)
+	if errA != nil || errB != nil || x.port != y.port || x.port == 0 {
+		return false
+	}
+	return x.wildcard() || y.wildcard() || x.host == y.host
+}
+
+// address is a listener's host and port; an empty host means all interfaces.
+type address struct {
+	host string
+	port int
+}
+
+func (a address) wildcard() bool {
+	ip, err := netip.ParseAddr(a.host)
+	return a.host == "" || err == nil && ip.IsUnspecified()
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// source says where a value came from.
+type source int
+
+const (
+	fromDefault source = iota
+	fromFile
+	fromEnv
+	fromFlag
+)
+
+// value is one resolved setting.
+type value struct {
+	setting setting
+	text    string
+	from    source
+	// file and line are where a value of the file stands.
+	file string
+	line int
+}
+
+// place names the flag, variable or file line that decided, as an operator
+// would look for it.
+func (v value) place() string {
+	switch v.from {
+	case fromFlag:
+		return "flag --" + v.setting.name
+	case fromEnv:
+		return "variable " + v.setting.env
+	case fromFile:
+		return fmt.Sprintf("%s:%d: %s", v.file, v.line, v.setting.name)
+	default:
+		return "default of --" + v.setting.name
+	}
+}
+
+// origin is the source in a word or two, for the comments of `config`.
+func (v value) origin() string {
+	switch v.from {
+	case fromFlag:
+		return "flag --" + v.setting.name
+	case fromEnv:
+		return "env " + v.setting.env
+	case fromFile:
+		return fmt.Sprintf("file %s:%d", v.file, v.line)
+	default:
+		return "default"
+	}
+}
+
+// settingError is a setting that cannot be used. Reason completes the sentence
+// that begins with the value and says what would be right.
+type settingError struct {
+	name   string
+	value  string
+	reason string
+}
+
+func (e *settingError) Error() string {
+	return fmt.Sprintf("--%s: %q %s", e.name, e.value, e.reason)
+}
+
+// sources are where settings are looked up, strongest first. flag and env
+// report whether the name was given at all.
+type sources struct {
+	flag func(name string) (string, bool)
+	env  func(name string) (string, bool)
+}
+
+// configFileSetting is how the file itself is named: it cannot be a key of the file.
+const (
+	configFileFlag = "config"
+	configFileEnv  = "SRS_PROXY_CONFIG"
+)
+
+// resolved is a Config with the source of each value.
+type resolved struct {
+	Config
+	values []value
+}
+
+// value of a setting; it must be one that was resolved.
+func (r *resolved) value(name string) value {
+	i := slices.IndexFunc(r.values, func(v value) bool { return v.setting.name == name })
+	if i < 0 {
+		return value{setting: setting{name: name}}
+	}
+	return r.values[i]
+}
+
+// explain adds the source to an error about a setting.
+func (r *resolved) explain(err error) error {
+	se, ok := errors.AsType[*settingError](err)
+	if !ok {
+		return err
+	}
+	return usageErrorf("%s: %q %s", r.value(se.name).place(), se.value, se.reason)
+}
+
+// resolve reads the settings called for, all of them when names is empty, with
+// the precedence flag > environment > file > default, and validates the result
+// once. Every error it returns is a usage error.
+func resolve(src sources, names ...string) (*resolved, error) {
+	all := settings(defaultStateDir(src.env))
+	file, err := src.readFile(all)
+	if err != nil {
+		return nil, err
+	}
+
+	r := &resolved{}
+	for _, s := range all {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		v := src.lookup(s, file)
+		if v.text != "" || v.from == fromFlag {
+			if err := s.apply(&r.Config, v.text); err != nil {
+				return nil, usageErrorf("%s: %q %w", v.place(), v.text, err)
+			}
+		}
+		r.values = append(r.values, v)
+	}
+	if r.StateDir == "" {
+		return nil, usageErrorf("%s: is empty; give a directory", r.value("state-dir").place())
+	}
+	r.Control = r.controlPath()
+	if err := r.Validate(); err != nil {
+		return nil, r.explain(err)
+	}
+	return r, nil
+}
+
+func (src sources) lookup(s setting, file map[string]fileValue) value {
+	v := value{setting: s, text: s.def}
+	if t, ok := src.flag(s.name); ok {
+		v.text, v.from = t, fromFlag
+	} else if t, ok := src.env(s.env); ok && t != "" {
+		v.text, v.from = t, fromEnv
+	} else if f, ok := file[s.name]; ok {
+		v.text, v.from, v.file, v.line = f.text, fromFile, f.file, f.line
+	}
+	return v
+}
+
+// readFile reads the configuration file, if one is named.
+func (src sources) readFile(all []setting) (map[string]fileValue, error) {
+	place := "flag --" + configFileFlag
+	path, ok := src.flag(configFileFlag)
+	if !ok {
+		place = "variable " + configFileEnv
+		if path, ok = src.env(configFileEnv); !ok || path == "" {
+			return nil, nil
+		}
+	}
+	if path == "" {
+		return nil, usageErrorf("%s: is empty; give a file", place)
+	}
+	file, err := parseFile(path)
+	if err != nil {
+		return nil, usageErrorf("%s: %q %w", place, path, err)
+	}
+	return readConfigFile(file, all)
+}
+
+// defaultStateDir is the system's place for root and the user's own otherwise
+// (XDG Base Directory Specification, XDG_STATE_HOME).
+func defaultStateDir(env func(string) (string, bool)) string {
+	home, _ := env("HOME")
+	xdg, _ := env("XDG_STATE_HOME")
+	switch {
+	case os.Geteuid() == 0:
+		return "/var/lib/srs-proxy"
+	case filepath.IsAbs(xdg):
+		return filepath.Join(xdg, "srs-proxy")
+	default:
+		return filepath.Join(cmp.Or(home, "/tmp"), ".local", "state", "srs-proxy")
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
+)
+
+// setting is one thing that an operator may decide. Its name is the flag's and
+// the key's in the configuration file.
+type setting struct {
+	name     string
+	env      string
+	category string
+	// usage has the value's name in backquotes: help shows --name VALUE.
+	usage string
+	def   string
+	// apply reads a value into the Config. Its error completes the sentence that
+	// begins with the value.
+	apply func(c *Config, value string) error
+}
+
+const (
+	categoryListen  = "Where things listen"
+	categoryOrigins = "Origins"
+	categoryCPU     = "CPUs"
+	categoryLimits  = "Limits"
+	categoryHost    = "State and logs"
+)
+
+// field makes an apply function of a parser and the place that it fills.
+func field[T any](parse func(string) (T, error), at func(*Config) *T) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		v, err := parse(value)
+		if err != nil {
+			return err
+		}
+		*at(c) = v
+		return nil
+	}
+}
+
+// settings is the one list of what can be decided: flags, environment, file,
+// help and `config` all come from it. stateDir is the default that depends on the user.
+func settings(stateDir string) []setting {
+	return []setting{
+		{
+			name: "rtmp", env: "PROXY_RTMP_SERVER", category: categoryListen, def: "1935",
+			usage: "listen for RTMP on `ADDR`; a bare port means all interfaces",
+			apply: field(parseAddress, func(c *Config) *string { return &c.RTMP }),
+		},
+		{
+			name: "http", env: "PROXY_HTTP_SERVER", category: categoryListen, def: "8080",
+			usage: "listen for HTTP-FLV, HTTP-TS and HLS on `ADDR`",
+			apply: field(parseAddress, func(c *Config) *string { return &c.HTTP }),
+		},
+
+		{
+			name: "origins", env: "SRS_PROXY_ORIGINS", category: categoryOrigins, def: "auto",
+			usage: "run `N` origins; auto is one for each CPU that the proxy leaves",
+			apply: field(parseOrigins, func(c *Config) *int { return &c.Origins }),
+		},
+		{
+			name: "srs", env: "SRS_BINARY", category: categoryOrigins,
+			usage: "SRS binary at `PATH`, or builtin; empty takes srs in PATH, else " + srsInstalled + ", else the built-in origin",
+			apply: field(parseBinary, func(c *Config) *string { return &c.SRS }),
+		},
+		{
+			name: "template", env: "SRS_PROXY_TEMPLATE", category: categoryOrigins,
+			usage: "template `FILE` of the origins' config instead of the embedded one",
+			apply: field(parseFile, func(c *Config) *string { return &c.Template }),
+		},
+		{
+			name: "vhosts", env: "SRS_PROXY_VHOSTS", category: categoryOrigins,
+			usage: "`FILE` in SRS's syntax with vhosts and other directives to add to every origin",
+			apply: field(parseFile, func(c *Config) *string { return &c.Vhosts }),
+		},
+		{
+			name: "port-base", env: "SRS_PROXY_PORT_BASE", category: categoryOrigins, def: strconv.Itoa(srsconf.DefaultPortBase),
+			usage: "`PORT` of the first origin; the others follow",
+			apply: field(parsePort, func(c *Config) *int { return &c.PortBase }),
+		},
+		{
+			name: "max-connections", env: "SRS_PROXY_MAX_CONNECTIONS", category: categoryOrigins, def: "auto",
+			usage: fmt.Sprintf("let one origin have `N` connections; auto is what descriptors allow, up to %d", autoMaxConnections),
+			apply: field(parseAutoCount, func(c *Config) *int { return &c.MaxConnections }),
+		},
+		{
+			name: "real-ip-prefix", env: "SRS_PROXY_REAL_IP_PREFIX", category: categoryOrigins, def: "auto",
+			usage: "tell origins a client's address ahead of the RTMP handshake (0xF3), for their log: `on|off|auto`; auto is on for SRS",
+			apply: field(parseToggle, func(c *Config) *toggle { return &c.RealIPPrefix }),
+		},
+
+		{
+			name: "origin-cpus", env: "SRS_PROXY_ORIGIN_CPUS", category: categoryCPU,
+			usage: "run origins on the CPUs of `LIST`, such as 4-127; empty is what the proxy leaves",
+			apply: field(parseCPUs, func(c *Config) *runtime.CPUSet { return &c.OriginCPUs }),
+		},
+		{
+			name: "proxy-cpus", env: "SRS_PROXY_PROXY_CPUS", category: categoryCPU,
+			usage: "run the proxy on the CPUs of `LIST`, such as 0-3; empty is one CPU in eight",
+			apply: field(parseCPUs, func(c *Config) *runtime.CPUSet { return &c.ProxyCPUs }),
+		},
+		{
+			name: "cpu-layout", env: "SRS_PROXY_CPU_LAYOUT", category: categoryCPU, def: string(runtime.Spread),
+			usage: "give CPUs to origins in the order of `LAYOUT`: spread (over the cores), compact (SMT siblings together) or numa (node by node)",
+			apply: field(parseLayout, func(c *Config) *runtime.Layout { return &c.CPULayout }),
+		},
+
+		{
+			name: "nofile", env: "SRS_PROXY_NOFILE", category: categoryLimits, def: "auto",
+			usage: "raise the limit of open files to `N`, for the proxy and for each origin; auto is the hard limit",
+			apply: field(parseAutoLimit, func(c *Config) *uint64 { return &c.NoFile }),
+		},
+		{
+			name: "max-connections-per-ip", env: "SRS_PROXY_MAX_CONNECTIONS_PER_IP", category: categoryLimits, def: "1024",
+			usage: "allow `N` connections of one client address",
+			apply: field(parseCount, func(c *Config) *int { return &c.MaxConnectionsPerIP }),
+		},
+		{
+			name: "max-handshaking", env: "SRS_PROXY_MAX_HANDSHAKING", category: categoryLimits, def: "2048",
+			usage: "allow `N` RTMP connections that have not come to publish or play yet",
+			apply: field(parseCount, func(c *Config) *int { return &c.MaxHandshaking }),
+		},
+		{
+			name: "dial-timeout", env: "SRS_PROXY_DIAL_TIMEOUT", category: categoryLimits, def: "1s",
+			usage: "try another origin when one has not accepted within `DURATION`",
+			apply: field(parseDuration(10*time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.DialTimeout }),
+		},
+		{
+			name: "lease-idle", env: "SRS_PROXY_LEASE_IDLE", category: categoryLimits, def: "60s",
+			usage: "keep a stream's origin for `DURATION` after its last session",
+			apply: field(parseDuration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.LeaseIdle }),
+		},
+
+		{
+			name: "state-dir", env: "SRS_PROXY_STATE_DIR", category: categoryHost, def: stateDir,
+			usage: "keep the origins' folders, configs and logs and the state file in `DIR`",
+			apply: field(parsePath, func(c *Config) *string { return &c.StateDir }),
+		},
+		{
+			name: "control", env: "SRS_PROXY_CONTROL", category: categoryHost,
+			usage: "unix socket `PATH` of status and down; empty is control.sock in the state dir",
+			apply: field(parsePath, func(c *Config) *string { return &c.Control }),
+		},
+		{
+			name: "log-level", env: "SRS_PROXY_LOG_LEVEL", category: categoryHost, def: "info",
+			usage: "log from `LEVEL` on: debug, info, warn or error",
+			apply: field(parseLogLevel, func(c *Config) *slog.Level { return &c.LogLevel }),
+		},
+		{
+			name: "log-format", env: "SRS_PROXY_LOG_FORMAT", category: categoryHost, def: "text",
+			usage: "write log lines as `FORMAT`: text or json",
+			apply: field(parseOneOf("text", "json"), func(c *Config) *string { return &c.LogFormat }),
+		},
+	}
+}
