@@ -18,7 +18,10 @@ type Reader struct {
 	limits    Limits
 	chunkSize uint32
 	streams   map[uint32]*chunkStream
-	partial   int // chunk streams with an unfinished message
+	partial   int   // chunk streams with an unfinished message
+	consumed  int64 // bytes decoded
+	chunkAt   int64 // where the chunk being read began
+	startedAt int64 // where the last message returned began
 }
 
 // chunkStream is the decoder's state of one chunk stream id.
@@ -34,6 +37,7 @@ type chunkStream struct {
 	ext      uint32
 
 	reading bool // a message has begun
+	began   int64
 	format  uint8
 	payload []byte
 }
@@ -49,6 +53,10 @@ func NewReader(r io.Reader, l Limits) *Reader {
 
 // ChunkSize is what the peer's last SetChunkSize said, in bytes.
 func (r *Reader) ChunkSize() int { return int(r.chunkSize) }
+
+// Start is the offset of the first byte of the last message returned, in bytes
+// from the beginning of the source.
+func (r *Reader) Start() int64 { return r.startedAt }
 
 // AtBoundary tells whether no message is half read: the next byte begins a
 // message on whatever chunk stream it is.
@@ -107,6 +115,7 @@ func (r *Reader) act(m Message) error {
 
 // readChunk reads one chunk; done tells that it completed m.
 func (r *Reader) readChunk() (m Message, done bool, err error) {
+	r.chunkAt = r.consumed
 	format, csid, err := r.basicHeader()
 	if err != nil {
 		return m, false, err
@@ -122,7 +131,7 @@ func (r *Reader) readChunk() (m Message, done bool, err error) {
 		if max := r.limits.of(s.typ); int(s.length) > max {
 			return m, false, fmt.Errorf("%w: type %d of %d bytes, at most %d", ErrTooLarge, s.typ, s.length, max)
 		}
-		s.reading, s.format = true, format
+		s.reading, s.format, s.began = true, format, r.chunkAt
 		// Grown as bytes arrive: a length alone costs nothing.
 		s.payload = make([]byte, 0, min(s.length, 64<<10))
 		r.partial++
@@ -136,13 +145,14 @@ func (r *Reader) readChunk() (m Message, done bool, err error) {
 	m = Message{ChunkStreamID: csid, Type: s.typ, StreamID: s.streamID, Timestamp: s.timestamp, Format: s.format, Payload: s.payload}
 	s.reading, s.payload = false, nil
 	r.partial--
+	r.startedAt = s.began
 	return m, true, nil
 }
 
 // basicHeader is section 5.3.1.1: ids 2 to 63 in one byte, to 319 in two, to
 // 65599 in three.
 func (r *Reader) basicHeader() (format uint8, csid uint32, err error) {
-	b, err := r.br.ReadByte()
+	b, err := r.readByte()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -150,14 +160,14 @@ func (r *Reader) basicHeader() (format uint8, csid uint32, err error) {
 	if csid > 1 {
 		return format, csid, nil
 	}
-	low, err := r.br.ReadByte()
+	low, err := r.readByte()
 	if err != nil {
 		return 0, 0, unexpected(err)
 	}
 	if csid == 0 {
 		return format, 64 + uint32(low), nil
 	}
-	high, err := r.br.ReadByte()
+	high, err := r.readByte()
 	if err != nil {
 		return 0, 0, unexpected(err)
 	}
@@ -185,7 +195,7 @@ func (r *Reader) stream(csid uint32, format uint8) (*chunkStream, error) {
 func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error {
 	size := [4]int{11, 7, 3, 0}[format]
 	var h [11]byte
-	if _, err := io.ReadFull(r.br, h[:size]); err != nil {
+	if err := r.readFull(h[:size]); err != nil {
 		return err
 	}
 	if format == 3 {
@@ -205,7 +215,7 @@ func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error 
 	}
 	if s.extended {
 		var e [4]byte
-		if _, err := io.ReadFull(r.br, e[:]); err != nil {
+		if err := r.readFull(e[:]); err != nil {
 			return err
 		}
 		s.ext = binary.BigEndian.Uint32(e[:])
@@ -233,7 +243,9 @@ func (r *Reader) inheritHeader(s *chunkStream) error {
 		}
 		if v := binary.BigEndian.Uint32(e); v == s.ext || !s.reading {
 			s.ext = v
-			if _, err := r.br.Discard(4); err != nil {
+			n, err := r.br.Discard(4)
+			r.consumed += int64(n)
+			if err != nil {
 				return err
 			}
 		}
@@ -255,12 +267,26 @@ func (r *Reader) appendPayload(s *chunkStream) error {
 		step := min(int(n), cap(s.payload)-len(s.payload))
 		at := len(s.payload)
 		s.payload = s.payload[:at+step]
-		if _, err := io.ReadFull(r.br, s.payload[at:]); err != nil {
+		if err := r.readFull(s.payload[at:]); err != nil {
 			return err
 		}
 		n -= uint32(step)
 	}
 	return nil
+}
+
+func (r *Reader) readByte() (byte, error) {
+	b, err := r.br.ReadByte()
+	if err == nil {
+		r.consumed++
+	}
+	return b, err
+}
+
+func (r *Reader) readFull(b []byte) error {
+	n, err := io.ReadFull(r.br, b)
+	r.consumed += int64(n)
+	return err
 }
 
 // unexpected turns an end inside a chunk into io.ErrUnexpectedEOF.
