@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	goruntime "runtime"
 	"strconv"
 	"sync"
 
@@ -23,6 +24,9 @@ var hostMu sync.Mutex //nolint:gochecknoglobals // the state it guards is the pr
 func PinSelf(set CPUSet) error {
 	hostMu.Lock()
 	defer hostMu.Unlock()
+	// The calling thread must stay the same one throughout setAffinity.
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
 	if err := setAffinity(0, set); err != nil {
 		return fmt.Errorf("pin this process: %w", err)
 	}

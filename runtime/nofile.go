@@ -30,7 +30,7 @@ import (
 // down before Start returns: never less than asked, at no moment.
 
 // RaiseNofile raises our own soft RLIMIT_NOFILE to want, and the hard one with it
-// where we are privileged; 0 asks for all that the hard limit allows. It never
+// where we are privileged (CAP_SYS_RESOURCE); 0 asks for all that the hard limit allows. It never
 // lowers it. It returns the limit in force, which is less than want where the
 // host allows no more.
 func RaiseNofile(want uint64) (soft uint64, err error) {
@@ -57,11 +57,11 @@ func RaiseNofile(want uint64) (soft uint64, err error) {
 			return limit.Cur, err
 		}
 	}
-	limit.Cur = min(want, limit.Max)
-	if err := setNofile(limit); err != nil {
-		return 0, err
+	raised := syscall.Rlimit{Cur: min(want, limit.Max), Max: limit.Max}
+	if err := setNofile(raised); err != nil {
+		return limit.Cur, err
 	}
-	return limit.Cur, nil
+	return raised.Cur, nil
 }
 
 // startWithNofile starts cmd with nofile as its soft limit, 0 for our own. The
@@ -82,7 +82,7 @@ func startWithNofile(cmd *exec.Cmd, nofile uint64) error {
 	// original limit in the child.
 	if err := setNofile(child); err != nil {
 		if errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("nofile %d is over the hard limit %d (fs.nr_open is %d): %w", nofile, ours.Max, nrOpen(0), err)
+			return fmt.Errorf("nofile %d: the hard limit is %d, and to raise it takes CAP_SYS_RESOURCE and an fs.nr_open (now %d) that allows it: %w", nofile, ours.Max, nrOpen(0), err)
 		}
 		return err
 	}

@@ -29,15 +29,14 @@ func EphemeralRange() (lo, hi int, err error) {
 }
 
 // PortOwner tells who holds a port on any address of this network namespace: who
-// listens on it for "tcp", who is bound to it for "udp". It is for messages, such
+// listens on it for "tcp", who has it, connected or not, for "udp". It is for messages, such
 // as "port 20000 is held by pid 123 (srs)": another process can take or leave the
 // port right after.
 //
 // A holder whose descriptors we may not read, or in another pid namespace, is
 // found with pid 0. Of several that share the port, the lowest pid is given.
 func PortOwner(network string, port int) (pid int, comm string, found bool, err error) {
-	state, known := map[string]string{"tcp": tcpListen, "udp": udpBound}[network]
-	if !known {
+	if network != "tcp" && network != "udp" {
 		return 0, "", false, fmt.Errorf("port owner: network %q: want tcp or udp", network)
 	}
 	sockets := make(map[string]bool) // "socket:[INODE]", as /proc/PID/fd shows them
@@ -49,7 +48,7 @@ func PortOwner(network string, port int) (pid int, comm string, found bool, err 
 		if !ok {
 			continue // no IPv6 here
 		}
-		if err := portInodes(data, port, state, sockets); err != nil {
+		if err := portInodes(data, port, network == "tcp", sockets); err != nil {
 			return 0, "", false, fmt.Errorf("%s: %w", file, err)
 		}
 	}
@@ -69,20 +68,17 @@ func PortOwner(network string, port int) (pid int, comm string, found bool, err 
 	return 0, "", true, nil
 }
 
-// The states of a socket in /proc/net that hold a port against others.
-const (
-	tcpListen = "0A" // TCP_LISTEN
-	udpBound  = "07" // TCP_CLOSE: bound, not connected
-)
+// tcpListen is TCP_LISTEN in the state column of /proc/net.
+const tcpListen = "0A"
 
 var errSocketTable = errors.New("not the format of /proc/net/tcp")
 
-// portInodes adds the sockets with a local port and state from a table of
-// proc_net(5):
+// portInodes adds the sockets with a local port, or only those that listen, from a
+// table of proc_pid_net(5):
 //
 //	sl  local_address rem_address   st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ...
 //	0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 12345 ...
-func portInodes(table string, port int, state string, sockets map[string]bool) error {
+func portInodes(table string, port int, listening bool, sockets map[string]bool) error {
 	first := true
 	for line := range strings.Lines(table) {
 		if first {
@@ -99,7 +95,7 @@ func portInodes(table string, port int, state string, sockets map[string]bool) e
 			return errSocketTable
 		}
 		// Inode 0 is a socket that no process has open any more.
-		if int(local) == port && fields[3] == state && fields[9] != "0" {
+		if int(local) == port && fields[9] != "0" && (!listening || fields[3] == tcpListen) {
 			sockets["socket:["+fields[9]+"]"] = true
 		}
 	}

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -24,41 +23,44 @@ type Usage struct {
 // no allocation each. The kept descriptor stands for the process, not for its
 // pid: when the pid is given to another process, Sample fails.
 //
-// The zero value is closed. It is for one goroutine at a time.
+// The zero value is closed. It is for one goroutine at a time, and must be closed.
 type ProcSampler struct {
-	file *os.File
+	open bool
+	fd   int // not an os.File: its ReadAt reads on to the end, and makes the kernel render the line twice
 	page uint64
-	buf  [1024]byte // a stat line has some 50 numbers, at most 20 digits each, most of them short
+	buf  [1024]byte // 24 fields are needed: a name of 64 bytes at most and numbers of 20 digits
 }
 
-// Open starts on process pid, and ends on the one before.
+// Open starts on process pid; an open sampler ends with the process before.
 func (s *ProcSampler) Open(pid int) error {
-	_ = s.Close() // a descriptor that was only read from
-	file, err := os.Open("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return fmt.Errorf("sample process: %w", processGone(err))
+	if err := s.Close(); err != nil {
+		return err
 	}
-	s.file, s.page = file, uint64(os.Getpagesize())
+	file := "/proc/" + strconv.Itoa(pid) + "/stat"
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("sample process: %w", processGone(&os.PathError{Op: "open", Path: file, Err: err}))
+	}
+	s.open, s.fd, s.page = true, fd, uint64(os.Getpagesize())
 	return nil
 }
 
 // Sample reads the usage. After the process was reaped the error is
 // os.ErrProcessDone; until then it shows as a zombie.
 func (s *ProcSampler) Sample() (Usage, error) {
-	if s.file == nil {
+	if !s.open {
 		return Usage{}, os.ErrClosed
 	}
-	// The line fits, so one read at 0 gets all of it and ends with io.EOF.
-	n, err := s.file.ReadAt(s.buf[:], 0)
-	if n == 0 && err != nil {
-		if errors.Is(err, unix.ESRCH) {
-			return Usage{}, os.ErrProcessDone
-		}
-		return Usage{}, err
+	n, err := unix.Pread(s.fd, s.buf[:], 0)
+	if err == unix.ESRCH { //nolint:errorlint // a bare errno, on a path of microseconds
+		return Usage{}, os.ErrProcessDone
+	}
+	if err != nil {
+		return Usage{}, os.NewSyscallError("pread", err)
 	}
 	st, err := parseStat(s.buf[:n])
 	if err != nil {
-		return Usage{}, fmt.Errorf("%s: %w", s.file.Name(), err)
+		return Usage{}, fmt.Errorf("/proc/PID/stat: %w", err)
 	}
 	return Usage{
 		CPUTime: time.Duration(st.utime+st.stime) * clockTick,
@@ -69,10 +71,9 @@ func (s *ProcSampler) Sample() (Usage, error) {
 
 // Close lets go of the process.
 func (s *ProcSampler) Close() error {
-	if s.file == nil {
+	if !s.open {
 		return nil
 	}
-	file := s.file
-	s.file = nil
-	return file.Close()
+	s.open = false
+	return os.NewSyscallError("close", unix.Close(s.fd))
 }
