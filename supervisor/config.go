@@ -1,0 +1,178 @@
+package supervisor
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
+)
+
+// Config of a Supervisor. Zero timeouts and counts mean the defaults.
+type Config struct {
+	// StateDir holds the lock, the state file and a folder for each origin.
+	StateDir string
+	// Command starts an origin when "-c FILE" is appended to it, and checks a
+	// config when "-t -c FILE" is: the path of srs, or this program and "origin".
+	Command []string
+	// BuiltIn says that Command is the built-in origin.
+	BuiltIn bool
+	// Version of the SRS that Command is.
+	Version  srsconf.Version
+	Template *srsconf.Template
+	// Overlay may be nil.
+	Overlay *srsconf.Overlay
+	Ports   srsconf.PortPlan
+	// CPUs has a set for each origin: its length is the number of origins. An
+	// empty set leaves the origin wherever this process may run.
+	CPUs []runtime.CPUSet
+	// Nofile is each origin's limit of open files; 0 leaves them ours.
+	Nofile         uint64
+	MaxConnections int
+	// Env is the environment of the origins; SRS's own variables are taken out.
+	Env []string
+
+	// Listen is the address of the origins' listeners; default 127.0.0.1.
+	Listen string
+	// RTC, RTCTCP, SRT and Exporter turn on what an origin serves besides RTMP and HTTP.
+	RTC, RTCTCP, SRT, Exporter bool
+	Candidate                  string
+	HeartbeatURL               string
+	// DieWithParent makes the origins exit when this process is gone.
+	DieWithParent bool
+	// IDPrefix goes before the slot's number in an origin's ID; default "origin-".
+	IDPrefix string
+
+	// Starts is how many origins start at once; default 8. More would make all of
+	// them slow to answer, and the first ones ready later.
+	Starts int
+	// StartTimeout is from spawn to ready; default 30 s, for a machine that starts
+	// a hundred others.
+	StartTimeout time.Duration
+	// ProbePeriod, ProbeTimeout and ProbeMisses say when an origin hangs: 1 s,
+	// 1.5 s and 3, so that a hung one is replaced within 6 s.
+	ProbePeriod  time.Duration
+	ProbeTimeout time.Duration
+	ProbeMisses  int
+	// TermAfter and KillAfter follow SIGQUIT, with which SRS waits for its clients
+	// for ever: 8 s and 12 s.
+	TermAfter time.Duration
+	KillAfter time.Duration
+	// ResetAfter is how long an origin has to be ready for its next failure to
+	// count as the first; default 60 s.
+	ResetAfter time.Duration
+}
+
+const (
+	// hurryKill is how long SIGTERM has after a Hurry: SRS needs 0.1 s.
+	hurryKill = 2 * time.Second
+	// killPatience is how long the kernel has to end what was sent SIGKILL; a
+	// process that waits for a dead disk does not end at all.
+	killPatience = 5 * time.Second
+	// checkTimeout bounds `-t`, which takes 16 ms of CPU.
+	checkTimeout = 10 * time.Second
+	// balancerTimeout bounds one call of a balancer that lives in Redis.
+	balancerTimeout = 2 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1")
+	c.IDPrefix = cmp.Or(c.IDPrefix, "origin-")
+	c.MaxConnections = cmp.Or(c.MaxConnections, 1000)
+	c.Starts = cmp.Or(c.Starts, 8)
+	c.StartTimeout = cmp.Or(c.StartTimeout, 30*time.Second)
+	c.ProbePeriod = cmp.Or(c.ProbePeriod, time.Second)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, 1500*time.Millisecond)
+	c.ProbeMisses = cmp.Or(c.ProbeMisses, 3)
+	c.TermAfter = cmp.Or(c.TermAfter, 8*time.Second)
+	c.KillAfter = cmp.Or(c.KillAfter, 12*time.Second)
+	c.ResetAfter = cmp.Or(c.ResetAfter, time.Minute)
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.StateDir == "" || !filepath.IsAbs(c.StateDir):
+		return fmt.Errorf("state dir %q has to be an absolute path", c.StateDir)
+	case len(c.Command) == 0:
+		return errors.New("no command to start origins with")
+	case c.Template == nil:
+		return errors.New("no config template")
+	case len(c.CPUs) == 0:
+		return errors.New("no origins to start")
+	case c.KillAfter < c.TermAfter:
+		return fmt.Errorf("SIGKILL after %s would come before SIGTERM after %s", c.KillAfter, c.TermAfter)
+	}
+	if _, err := netip.ParseAddr(c.Listen); err != nil {
+		return fmt.Errorf("listen address of the origins: %w", err)
+	}
+	return nil
+}
+
+// software is what runs in the slots, for people.
+func (c Config) software() string {
+	if c.BuiltIn {
+		return "built-in origin"
+	}
+	return "SRS " + c.Version.String()
+}
+
+func (c Config) id(slot int) string { return c.IDPrefix + strconv.Itoa(slot) }
+
+func (c Config) params(slot int) srsconf.Params {
+	p := srsconf.Params{
+		Slot:           slot,
+		ID:             c.id(slot),
+		Version:        c.Version,
+		Ports:          c.Ports.Ports(slot),
+		Listen:         c.Listen,
+		WorkDir:        filepath.Join(c.StateDir, c.id(slot)),
+		MaxConnections: c.MaxConnections,
+		RTC:            c.RTC,
+		RTCTCP:         c.RTCTCP,
+		SRT:            c.SRT,
+		Exporter:       c.Exporter,
+		Candidate:      c.Candidate,
+		AsProcess:      c.DieWithParent,
+		HeartbeatURL:   c.HeartbeatURL,
+	}
+	p.LogFile = filepath.Join(p.WorkDir, "srs.log")
+	p.PIDFile = filepath.Join(p.WorkDir, "srs.pid")
+	if c.Overlay != nil {
+		p.Overlay = c.Overlay.For(slot)
+	}
+	return p
+}
+
+// dialAddr is where a slot's port is reached from this machine.
+func (c Config) dialAddr(port int) netip.AddrPort {
+	addr, err := netip.ParseAddr(c.Listen)
+	switch {
+	case err != nil || addr == netip.IPv4Unspecified():
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case addr == netip.IPv6Unspecified():
+		addr = netip.IPv6Loopback()
+	}
+	return netip.AddrPortFrom(addr, uint16(port))
+}
+
+func (c Config) endpoints(p srsconf.Ports) balancer.Endpoints {
+	e := balancer.Endpoints{
+		RTMP: c.dialAddr(p.RTMP).String(),
+		HTTP: c.dialAddr(p.HTTP).String(),
+		API:  c.dialAddr(p.API).String(),
+	}
+	if c.SRT {
+		e.SRT = c.dialAddr(p.SRT).String()
+	}
+	if c.RTC {
+		e.RTC = c.dialAddr(p.RTC).String()
+	}
+	return e
+}

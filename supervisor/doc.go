@@ -1,0 +1,15 @@
+// Package supervisor starts origins, watches them and starts them again.
+//
+//	Config ──Prepare──▶ lock, leftovers, configs written and checked, ports proved free
+//	                       │
+//	Run ──▶ slot 0 ... slot N: one goroutine each
+//	          check ─▶ spawn ─▶ probe ─▶ ready ─▶ ended ─▶ backoff ─▶ (again)
+//	                     │                 │         │
+//	             own group, pidfd,   balancer.Update │
+//	             output to a ring               balancer.Remove, before anything else
+//	        health: one goroutine for all, liveness and CPU ─▶ slots
+//	        state.json: what lives now, for a next run
+//
+// It relays no media and opens no port of its own. It signals a process only
+// while it is an unreaped child of this process, so never a stranger.
+package supervisor

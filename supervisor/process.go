@@ -1,0 +1,237 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"srs-proxy/runtime"
+)
+
+// process is a child in a process group of its own, from its start until nothing
+// of the group is left.
+//
+// Its pid is a name that can be trusted only until the child is reaped, so
+// everything that signals or reaps it holds mu and looks at reaped first.
+type process struct {
+	pid        int
+	group      int
+	startTicks uint64
+	started    time.Time
+	out        *ring
+
+	// exited is closed when the main process is dead. The rest of its group may
+	// still live for a moment.
+	exited chan struct{}
+	// gone is closed when the group is empty, all of it is reaped and the output
+	// was read; exit holds then.
+	gone chan struct{}
+	exit *ExitError
+	// survivors says what of the group did not die; empty in any sane world.
+	survivors string
+
+	mu     sync.Mutex // guards reaped and status
+	reaped bool
+	status unix.WaitStatus
+}
+
+// launch says what to start and where.
+type launch struct {
+	argv   []string
+	env    []string
+	dir    string
+	cpus   runtime.CPUSet
+	nofile uint64
+}
+
+// start spawns a process. Its stdin is /dev/null; its stdout and stderr are
+// always read, because SRS stops all streams when a pipe is full.
+func start(spawner *runtime.Spawner, l launch) (*process, error) {
+	cmd := exec.Command(l.argv[0], l.argv[1:]...) //nolint:noctx // it is ended by signals, not by a context
+	cmd.Env, cmd.Dir = l.env, l.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("output of %s: %w", l.argv[0], err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	err = spawner.Start(cmd, l.cpus, l.nofile)
+	w.Close()
+	if err != nil {
+		r.Close()
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.ENOEXEC) {
+			return nil, fmt.Errorf("%w: %w", ErrNoBinary, err)
+		}
+		return nil, err
+	}
+	p := &process{
+		pid:     cmd.Process.Pid,
+		group:   cmd.Process.Pid,
+		started: time.Now(),
+		out:     &ring{},
+		exited:  make(chan struct{}),
+		gone:    make(chan struct{}),
+	}
+	// From here on the child is waited for by its group (see reap), so the
+	// library's handle is of no use.
+	_ = cmd.Process.Release()
+	// It cannot be reaped yet, so its /proc entry is there.
+	p.startTicks, _ = runtime.StartTime(p.pid)
+	drained := make(chan struct{})
+	go p.drain(r, drained)
+	go p.attend(r, drained)
+	return p, nil
+}
+
+// drain reads the output until nobody can write to it any more.
+func (p *process) drain(r *os.File, drained chan<- struct{}) {
+	defer close(drained)
+	// The buffer is small because there are many of us and little to read; the
+	// wrapper keeps io.Copy from using one of its own.
+	_, _ = io.CopyBuffer(struct{ io.Writer }{p.out}, struct{ io.Reader }{r}, make([]byte, 2048))
+}
+
+// attend waits for the end of the main process and clears up behind it.
+func (p *process) attend(r *os.File, drained <-chan struct{}) {
+	defer close(p.gone)
+	defer r.Close()
+	waitExit(p.pid)
+	close(p.exited)
+	// SRS forks ffmpeg into its own group. The dead leader is not reaped yet, so
+	// the group's number still is ours and no stranger's.
+	p.signalGroup(unix.SIGKILL)
+	deadline := time.Now().Add(killPatience)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		p.reap()
+		if unix.Kill(-p.group, 0) == unix.ESRCH { //nolint:errorlint // a bare errno
+			break
+		}
+		if time.Now().After(deadline) {
+			p.survivors = fmt.Sprintf("processes of group %d survive SIGKILL", p.group)
+			break
+		}
+		time.Sleep(pause)
+	}
+	// A descendant that left the group may hold the pipe open: its words are not
+	// waited for.
+	_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	<-drained
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.exit = exitError(p.status)
+}
+
+// waitExit returns when a child is dead and leaves it to be reaped. With a pidfd
+// the wait is in Go's poller; without (Linux before 5.3) it takes a thread.
+func waitExit(pid int) {
+	fd, err := unix.PidfdOpen(pid, unix.O_NONBLOCK)
+	if err == nil {
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer f.Close()
+		if raw, err := f.SyscallConn(); err == nil && raw.Read(func(uintptr) bool { return isDead(pid) }) == nil {
+			return
+		}
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// isDead looks at an unreaped child.
+func isDead(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+	return info.Signo != 0 || errors.Is(err, unix.ECHILD)
+}
+
+// reap takes the dead of the group: the main process, and what it forked and
+// left to us, the subreaper. It waits for nobody outside of the group, so it
+// steals no child of another package.
+func (p *process) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-p.group, &status, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || pid == 0:
+			return
+		case pid == p.pid:
+			p.reaped, p.status = true, status
+		}
+	}
+}
+
+// reapStrays is reap for the time while the main process lives.
+func (p *process) reapStrays() {
+	select {
+	case <-p.exited: // attend does it, after it killed the group
+	default:
+		if !isDead(p.pid) {
+			p.reap()
+		}
+	}
+}
+
+// signal reaches the main process, if it is still there.
+func (p *process) signal(sig unix.Signal) { p.kill(p.pid, sig) }
+
+// signalGroup reaches the whole group as long as its leader is not reaped.
+func (p *process) signalGroup(sig unix.Signal) { p.kill(-p.group, sig) }
+
+func (p *process) kill(target int, sig unix.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = unix.Kill(target, sig) // ESRCH is what we want, and our own children are never EPERM
+	}
+}
+
+func exitError(status unix.WaitStatus) *ExitError {
+	if status.Signaled() {
+		return &ExitError{Code: -1, Signal: status.Signal()}
+	}
+	return &ExitError{Code: status.ExitStatus()}
+}
+
+// end stops a process: SIGQUIT, SIGTERM after term, SIGKILL after kill; a hurry
+// goes to SIGTERM at once and to SIGKILL soon after. It returns when exited is
+// closed, or false when even SIGKILL did not help.
+func end(exited, hurry <-chan struct{}, signal func(unix.Signal), term, kill time.Duration) bool {
+	signal(unix.SIGQUIT)
+	terminate, kills := time.NewTimer(term), time.NewTimer(kill)
+	defer terminate.Stop()
+	defer kills.Stop()
+	for {
+		select {
+		case <-exited:
+			return true
+		case <-hurry:
+			hurry = nil
+			terminate.Stop()
+			kills.Reset(min(hurryKill, kill))
+			signal(unix.SIGTERM)
+		case <-terminate.C:
+			signal(unix.SIGTERM)
+		case <-kills.C:
+			signal(unix.SIGKILL)
+			select {
+			case <-exited:
+				return true
+			case <-time.After(killPatience):
+				return false
+			}
+		}
+	}
+}
