@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"srs-proxy/runtime"
@@ -118,13 +117,6 @@ func (c *Config) maxConnections(nofile uint64) int {
 		return srsReservedFiles
 	}
 	return int(min(autoMaxConnections, nofile-2*srsReservedFiles))
-}
-
-func (c *Config) controlPath() string {
-	if c.Control != "" {
-		return c.Control
-	}
-	return filepath.Join(c.StateDir, "control.sock")
 }
 
 // sameListener says that both addresses cannot be bound together. Port 0 never

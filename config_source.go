@@ -133,11 +133,24 @@ func resolve(src sources, names ...string) (*resolved, error) {
 	if r.StateDir == "" {
 		return nil, usageErrorf("%s: is empty; give a directory", r.value("state-dir").place())
 	}
-	r.Control = r.controlPath()
+	r.defaultControl()
 	if err := r.Validate(); err != nil {
 		return nil, r.explain(err)
 	}
 	return r, nil
+}
+
+// defaultControl puts the socket into the state dir if it was not placed.
+func (r *resolved) defaultControl() {
+	if r.Control != "" {
+		return
+	}
+	r.Control = filepath.Join(r.StateDir, "control.sock")
+	for i := range r.values {
+		if r.values[i].setting.name == "control" {
+			r.values[i].text = r.Control
+		}
+	}
 }
 
 func (src sources) lookup(s setting, file map[string]fileValue) value {

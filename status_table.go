@@ -118,11 +118,11 @@ func totalsRow(t supervisor.Totals, wide bool) []cell {
 func explainOrigin(o supervisor.OriginStatus) string {
 	switch {
 	case o.Reason != "":
-		return o.Reason
+		return printable(o.Reason)
 	case o.LastExit != "":
-		return "last exit: " + o.LastExit
+		return printable("last exit: " + o.LastExit)
 	default:
-		return o.StatsError
+		return printable(o.StatsError)
 	}
 }
 
@@ -145,5 +145,5 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return s
+	return printable(s)
 }

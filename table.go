@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -17,6 +18,17 @@ type column struct {
 type cell struct {
 	text  string
 	color color
+}
+
+// printable replaces what could drive a terminal: part of what is shown was
+// written by child processes.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // color is an ANSI SGR parameter; "" leaves the terminal's own.
