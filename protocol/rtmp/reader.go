@@ -11,12 +11,21 @@ import (
 // follows in 32 bits (section 5.3.1.3).
 const extended = 0xffffff
 
+// What a payload may take before its bytes are here: as much as the peer's
+// largest message so far, between these bounds. Stream headers alone thus cost
+// little, and a peer that sends large frames has them in one allocation.
+const (
+	reserveLeast = 4 << 10
+	reserveMost  = 64 << 10
+)
+
 // Reader reads messages from chunks. It acts on SetChunkSize and Abort itself
 // and still returns them. Not safe for concurrent use.
 type Reader struct {
 	br        *bufio.Reader
 	limits    Limits
 	chunkSize uint32
+	reserve   uint32
 	streams   map[uint32]*chunkStream
 	partial   int   // chunk streams with an unfinished message
 	consumed  int64 // bytes decoded
@@ -48,7 +57,11 @@ func NewReader(r io.Reader, l Limits) *Reader {
 	if !ok {
 		br = bufio.NewReaderSize(r, 4096)
 	}
-	return &Reader{br: br, limits: l.withDefaults(), chunkSize: DefaultChunkSize, streams: make(map[uint32]*chunkStream, 8)}
+	return &Reader{
+		br: br, limits: l.withDefaults(),
+		chunkSize: DefaultChunkSize, reserve: reserveLeast,
+		streams: make(map[uint32]*chunkStream, 8),
+	}
 }
 
 // ChunkSize is what the peer's last SetChunkSize said, in bytes.
@@ -132,8 +145,7 @@ func (r *Reader) readChunk() (m Message, done bool, err error) {
 			return m, false, fmt.Errorf("%w: type %d of %d bytes, at most %d", ErrTooLarge, s.typ, s.length, max)
 		}
 		s.reading, s.format, s.began = true, format, r.chunkAt
-		// Grown as bytes arrive: a length alone costs nothing.
-		s.payload = make([]byte, 0, min(s.length, 64<<10))
+		s.payload = make([]byte, 0, min(s.length, r.reserve))
 		r.partial++
 	}
 	if err := r.appendPayload(s); err != nil {
@@ -142,6 +154,7 @@ func (r *Reader) readChunk() (m Message, done bool, err error) {
 	if uint32(len(s.payload)) < s.length {
 		return m, false, nil
 	}
+	r.reserve = min(max(r.reserve, s.length), reserveMost)
 	m = Message{ChunkStreamID: csid, Type: s.typ, StreamID: s.streamID, Timestamp: s.timestamp, Format: s.format, Payload: s.payload}
 	s.reading, s.payload = false, nil
 	r.partial--
@@ -205,7 +218,7 @@ func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error 
 	s.extended = field == extended
 	if format <= 1 {
 		length, typ := uint24(h[3:]), h[6]
-		if s.reading && (format == 0 || length != s.length) {
+		if s.reading && (format == 0 || length != s.length || typ != s.typ) {
 			return fmt.Errorf("%w: new header inside a message of chunk stream %d", ErrChunk, csid)
 		}
 		s.length, s.typ = length, typ
@@ -234,26 +247,41 @@ func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error 
 // inheritHeader is fmt 3: the continuation of a message, or a new one that is
 // like the last.
 func (r *Reader) inheritHeader(s *chunkStream) error {
+	if s.reading {
+		return r.skipExtended(s)
+	}
 	if s.extended {
-		// The extended timestamp is repeated, but some encoders leave it out in
-		// continuations; SRS tells by its value, and so does this.
-		e, err := r.br.Peek(4)
+		// A new message has its own: the delta, as ffmpeg sends and reads it.
+		var e [4]byte
+		if _, err := io.ReadFull(r.br, e[:]); err != nil {
+			return err
+		}
+		s.ext = binary.BigEndian.Uint32(e[:])
+		s.delta = s.ext
+	}
+	s.timestamp += s.delta
+	return nil
+}
+
+// skipExtended takes the extended timestamp that a continuation repeats. Some
+// encoders leave it out; SRS tells by its value, and so does this. It looks at no
+// byte after the first that differs: what is left of the message may be shorter
+// than a timestamp, with nothing behind it yet.
+func (r *Reader) skipExtended(s *chunkStream) error {
+	if !s.extended {
+		return nil
+	}
+	for i := range 4 {
+		b, err := r.br.Peek(i + 1)
 		if err != nil {
 			return err
 		}
-		if v := binary.BigEndian.Uint32(e); v == s.ext || !s.reading {
-			s.ext = v
-			n, err := r.br.Discard(4)
-			r.consumed += int64(n)
-			if err != nil {
-				return err
-			}
+		if b[i] != byte(s.ext>>(24-8*i)) {
+			return nil
 		}
 	}
-	if !s.reading {
-		s.timestamp += s.delta
-	}
-	return nil
+	_, err := r.br.Discard(4)
+	return err
 }
 
 func (r *Reader) appendPayload(s *chunkStream) error {

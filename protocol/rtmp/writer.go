@@ -27,8 +27,12 @@ func (w *Writer) WriteMessage(m Message) error { return w.WriteMessages(m) }
 // WriteMessages writes messages with one Write.
 func (w *Writer) WriteMessages(messages ...Message) error {
 	w.buf = w.buf[:0]
+	chunkSize := w.chunkSize
 	for _, m := range messages {
-		w.buf = AppendMessage(w.buf, m, w.chunkSize)
+		if len(m.Payload) > maxPayload {
+			return fmt.Errorf("%w: type %d of %d bytes, at most %d", ErrTooLarge, m.Type, len(m.Payload), maxPayload)
+		}
+		w.buf = AppendMessage(w.buf, m, chunkSize)
 		if m.Type != TypeSetChunkSize {
 			continue
 		}
@@ -39,8 +43,9 @@ func (w *Writer) WriteMessages(messages ...Message) error {
 		if n < 1 || n > MaxChunkSize {
 			return fmt.Errorf("%w: %d", ErrChunkSize, n)
 		}
-		w.chunkSize = int(n)
+		chunkSize = int(n)
 	}
+	w.chunkSize = chunkSize
 	_, err := w.w.Write(w.buf)
 	if cap(w.buf) > 1<<20 {
 		w.buf = nil // a rare large frame must not stay with every connection
@@ -67,8 +72,12 @@ func PeerBandwidthMessage(n uint32) Message {
 	return m
 }
 
+// maxPayload is what the 24-bit length of a message header can say.
+const maxPayload = 1<<24 - 1
+
 // AppendMessage appends the chunks of m to dst. The result can be sent to any
-// number of peers that use this chunk size (in bytes, 1 to MaxChunkSize).
+// number of peers that use this chunk size (in bytes, 1 to MaxChunkSize). A
+// payload is at most 16777215 bytes.
 func AppendMessage(dst []byte, m Message, chunkSize int) []byte {
 	field := min(m.Timestamp, extended)
 	dst = appendBasicHeader(dst, 0, m.ChunkStreamID)
