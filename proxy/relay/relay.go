@@ -35,6 +35,12 @@ func New() *Relay { return &Relay{} }
 
 // Pair is one routed session.
 type Pair struct {
+	// Prologue, if set, runs before the origin's bytes are relayed: what the
+	// protocol has to finish there while the client's already flow. It must leave
+	// no byte of the origin's behind that it has read and not passed on. Its
+	// waits end with an error when the pair is stopped.
+	Prologue func() error
+
 	client, origin *net.TCPConn
 	up, down       direction
 	woken          atomic.Bool
@@ -68,7 +74,7 @@ func (p *Pair) Run(ctx context.Context) error {
 	defer stop()
 	up := make(chan error, 1)
 	go p.relayUp(up)
-	err := p.down.run()
+	err := p.relayDown()
 	if err != nil {
 		p.wake() // nothing more can be delivered: end the other direction too
 	} else {
@@ -79,6 +85,15 @@ func (p *Pair) Run(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return firstCause(err, upErr)
+}
+
+func (p *Pair) relayDown() error {
+	if p.Prologue != nil {
+		if err := p.Prologue(); err != nil {
+			return err
+		}
+	}
+	return p.down.run()
 }
 
 // relayUp is the goroutine of the client-to-origin direction.

@@ -1,0 +1,145 @@
+// Package rtmp is the proxy's RTMP side: it answers a client until it knows the
+// stream, connects it to the stream's origin, and gets out of the way.
+//
+//	client ── handshake, connect, createStream, publish|play ──▶ prelude
+//	                                    its bytes, verbatim ──▶ origin
+//	client ◀════════════════ splice both ways ════════════════▶ origin
+//
+// It keeps no media, transcodes nothing, and does not decide where a stream goes.
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/route"
+)
+
+// Config of a Server. Zero fields mean the defaults.
+type Config struct {
+	Listen   string // "host:port", or ":port" for all interfaces
+	Listener listener.Config
+	// Handshaking is how many clients may be between accept and publish or play;
+	// more are turned away. 0 means 2,048.
+	Handshaking int
+	// HandshakeTimeout bounds the RTMP handshake as a whole; 0 means 5 s.
+	HandshakeTimeout time.Duration
+	// PreludeTimeout bounds connect to publish or play, and the origin's answers
+	// to the same; 0 means 10 s.
+	PreludeTimeout time.Duration
+	// RealIP sends the client's IPv4 address to the origin before the handshake, as
+	// SRS takes it (0xF3). Servers other than SRS refuse it.
+	RealIP bool
+}
+
+const (
+	defaultHandshaking      = 2048
+	defaultHandshakeTimeout = 5 * time.Second
+	defaultPreludeTimeout   = 10 * time.Second
+)
+
+// Server serves RTMP clients.
+type Server struct {
+	cfg    Config
+	router *route.Router
+	relay  *relay.Relay
+	log    *slog.Logger
+
+	ln          *listener.Listener
+	handshaking atomic.Int64
+	panics      atomic.Int64
+	ids         atomic.Uint64
+	sessions    sync.WaitGroup
+}
+
+// New returns a Server.
+func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *Server {
+	if cfg.Handshaking == 0 {
+		cfg.Handshaking = defaultHandshaking
+	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = defaultHandshakeTimeout
+	}
+	if cfg.PreludeTimeout == 0 {
+		cfg.PreludeTimeout = defaultPreludeTimeout
+	}
+	return &Server{cfg: cfg, router: router, relay: rl, log: log}
+}
+
+// Listen binds the address.
+func (s *Server) Listen() error {
+	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
+	if err != nil {
+		return err
+	}
+	s.ln = ln
+	return nil
+}
+
+// Addr is where the server listens, once Listen has returned.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Stats are the server's counters.
+type Stats struct {
+	listener.Stats
+	Handshaking int64
+	// Panics counts sessions that were ended by a bug.
+	Panics int64
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	return Stats{Stats: s.ln.Stats(), Handshaking: s.handshaking.Load(), Panics: s.panics.Load()}
+}
+
+// Close frees the address of a server that will not Run.
+func (s *Server) Close() error { return s.ln.Close() }
+
+// Run serves clients until ctx is cancelled, then ends their sessions and waits
+// for them.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.sessions.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errShutdown)
+	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
+	defer stop()
+	for {
+		c, err := s.ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		s.sessions.Add(1)
+		go s.serve(ctx, c.(*listener.Conn))
+	}
+}
+
+// errShutdown is why sessions end when the proxy stops.
+var errShutdown = errors.New("the proxy stops")
+
+// serve is the goroutine of one client.
+func (s *Server) serve(ctx context.Context, c *listener.Conn) {
+	defer s.sessions.Done()
+	defer c.Close()
+	se := &session{server: s, client: c, id: s.ids.Add(1), opened: time.Now()}
+	se.log = s.log.With("proto", "rtmp", "session", se.id, "client", c.RemoteAddr().String())
+	defer s.recoverSession(se)
+	se.run(ctx)
+}
+
+// recoverSession is a seat belt: a bug ends one session, loudly, and not the rest.
+func (s *Server) recoverSession(se *session) {
+	if r := recover(); r != nil {
+		s.panics.Add(1)
+		se.log.Error("panic in a session: please report it", "panic", r)
+	}
+}

@@ -1,0 +1,179 @@
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/protocol/rtmp"
+	"srs-proxy/protocol/streamurl"
+	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/route"
+)
+
+// session is one client from accept to close.
+type session struct {
+	server *Server
+	client *listener.Conn
+	log    *slog.Logger
+	id     uint64
+	opened time.Time
+
+	prelude prelude
+	stream  balancer.Stream
+}
+
+// errRefused says that the origin hung up instead of accepting the stream.
+var errRefused = errors.New("the origin closed the connection without accepting the stream")
+
+func (s *session) run(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := s.identify(ctx); err != nil {
+		s.logEnd("client left before publish or play", err, relay.Result{})
+		return
+	}
+	up, err := s.connect(ctx)
+	if err != nil {
+		s.refuse(describe(err))
+		s.logEnd("session refused", err, relay.Result{})
+		return
+	}
+	defer up.conn.Close()
+	s.log = s.log.With("role", s.prelude.role.String(), "stream", s.stream.String(), "origin", up.conn.Lease.Origin.ID)
+	s.log.Info("session open")
+	result, err := up.relay(ctx)
+	s.logEnd("session closed", err, result)
+}
+
+// identify answers the client until it says what it wants.
+func (s *session) identify(ctx context.Context) error {
+	sv := s.server
+	defer sv.handshaking.Add(-1)
+	if sv.handshaking.Add(1) > int64(sv.cfg.Handshaking) {
+		return fmt.Errorf("more than %d clients are handshaking", sv.cfg.Handshaking)
+	}
+	stop := context.AfterFunc(ctx, func() { s.client.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	conn := quickack{s.client.TCPConn}
+	s.setDeadline(ctx, sv.cfg.HandshakeTimeout)
+	// What a client claims to be another's address (0xF3) is not believed.
+	if _, err := rtmp.AcceptHandshake(conn); err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	s.setDeadline(ctx, sv.cfg.PreludeTimeout)
+	if err := s.prelude.read(conn); err != nil {
+		return fmt.Errorf("connect to publish or play: %w", err)
+	}
+	if err := s.client.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	u, err := streamurl.ParseRTMP(s.prelude.tcURL, s.prelude.app, s.prelude.name)
+	if err != nil {
+		s.refuse(err.Error())
+		return err
+	}
+	s.stream = sv.router.Stream(u)
+	return nil
+}
+
+func (s *session) setDeadline(ctx context.Context, d time.Duration) {
+	_ = s.client.SetDeadline(time.Now().Add(d)) // fails only when closed, and then so does the next read
+	if ctx.Err() != nil {
+		_ = s.client.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// connect takes the session to its origin, which has accepted the connection and
+// told its message stream when connect returns.
+func (s *session) connect(ctx context.Context) (*upstream, error) {
+	var up *upstream
+	_, err := s.server.router.Connect(ctx, s.stream, s.prelude.role, route.RTMP, func(ctx context.Context, c *route.Conn) error {
+		up = newUpstream(s, c)
+		return up.open(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return up, nil
+}
+
+// refuse tells the client why it is turned away, as a server of RTMP does, and
+// lets the message arrive before the connection ends.
+func (s *session) refuse(description string) {
+	if s.prelude.out == nil {
+		return
+	}
+	code := "NetStream.Play.Failed"
+	if s.prelude.role == balancer.Publish {
+		code = "NetStream.Publish.BadName"
+	}
+	_ = s.client.SetDeadline(time.Now().Add(refuseTimeout))
+	if err := s.prelude.out.WriteMessage(rtmp.StatusMessage(s.prelude.streamID, "error", code, description)); err != nil {
+		return // gone already
+	}
+	// A close with unread bytes would reset the connection, and the message with it.
+	if err := s.client.CloseWrite(); err == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(s.client, refuseDiscard))
+	}
+}
+
+// How long, and for how many bytes, a refused client may still talk.
+const (
+	refuseTimeout = time.Second
+	refuseDiscard = 1 << 20
+)
+
+// describe is what a client is told of an error: no addresses of the inside.
+func describe(err error) string {
+	var r refusal
+	switch {
+	case errors.As(err, &r):
+		return r.Error()
+	case errors.Is(err, route.ErrBusy):
+		return "the server is at its limit of sessions, try again later"
+	case errors.Is(err, balancer.ErrOwnerUnreachable):
+		return "the server of this stream can't be reached, try again"
+	case errors.Is(err, balancer.ErrNoOrigin):
+		return "no media server is available, try again later"
+	case errors.Is(err, balancer.ErrTooManyStreams):
+		return "the server is at its limit of streams, try again later"
+	case errors.Is(err, errRefused):
+		return errRefused.Error()
+	}
+	return "the media server can't be reached, try again"
+}
+
+// logEnd writes the session's last line. What clients and networks do all day is
+// not worth a line of its own before there is a stream.
+func (s *session) logEnd(what string, err error, r relay.Result) {
+	level := slog.LevelInfo
+	if err != nil && s.stream == (balancer.Stream{}) && isHangup(err) {
+		level = slog.LevelDebug
+	}
+	if errors.Is(err, balancer.ErrNoOrigin) || errors.Is(err, balancer.ErrOwnerUnreachable) {
+		level = slog.LevelWarn
+	}
+	attrs := []any{"bytes_in", r.FromClient, "bytes_out", r.FromOrigin, "duration", time.Since(s.opened).Round(time.Millisecond)}
+	if err != nil {
+		attrs = append(attrs, "cause", err)
+	}
+	if what == "session refused" {
+		attrs = append(attrs, "role", s.prelude.role.String(), "stream", s.stream.String())
+	}
+	s.log.Log(context.Background(), level, what, attrs...)
+}
+
+// isHangup tells whether an error is an ordinary end of a connection.
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
