@@ -101,7 +101,7 @@ func lastLines(out string) string {
 	for line := range strings.Lines(colour.ReplaceAllString(out, "")) {
 		line = strings.TrimSpace(logPrefix.ReplaceAllString(line, ""))
 		if line != "" {
-			lines = append(lines, shorten(line, 500))
+			lines = append(lines, shorten(redact(line), 500))
 		}
 	}
 	if len(lines) == 0 {

@@ -189,7 +189,7 @@ func (p *parser) quotedWord(quote byte) (string, error) {
 func (p *parser) at(line int) *parser { return &parser{name: p.name, line: line} }
 
 func (p *parser) errorf(format string, args ...any) error {
-	return &SyntaxError{Name: p.name, Line: p.line, Msg: fmt.Sprintf(format, args...)}
+	return &SyntaxError{Name: p.name, Line: p.line, Msg: redact(fmt.Sprintf(format, args...))}
 }
 
 // SyntaxError is what Parse does not understand, and where.

@@ -2,6 +2,7 @@ package srsconf
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -15,7 +16,7 @@ func Word(s string) (string, error) {
 	}
 	for i := range len(s) {
 		if control(s[i]) {
-			return "", fmt.Errorf("%q has a control character, which the config syntax cannot hold", s)
+			return "", fmt.Errorf("%q has a control character, which the config syntax cannot hold", redact(s))
 		}
 	}
 	switch {
@@ -26,7 +27,7 @@ func Word(s string) (string, error) {
 	case !strings.Contains(s, "'"):
 		return "'" + s + "'", nil
 	}
-	return "", fmt.Errorf("%q needs quotes and has both kinds, which the config syntax cannot hold", s)
+	return "", fmt.Errorf("%q needs quotes and has both kinds, which the config syntax cannot hold", redact(s))
 }
 
 // quoted is Word for words that Parse has read, which can all be written.
@@ -36,3 +37,9 @@ func quoted(s string) string {
 	}
 	return `"` + s + `"`
 }
+
+var urlRest = regexp.MustCompile(`://[^\s"';]+`)
+
+// redact takes the rest of URLs, where tokens and passwords are, out of a text
+// that may end up in a log.
+func redact(s string) string { return urlRest.ReplaceAllString(s, "://...") }

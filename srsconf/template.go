@@ -88,8 +88,15 @@ type view struct {
 }
 
 // Addr is a listen address with a port.
-func (v view) Addr(port int) string {
-	return netip.AddrPortFrom(netip.MustParseAddr(v.Listen), uint16(port)).String()
+func (v view) Addr(port int) (string, error) {
+	addr, err := netip.ParseAddr(v.Listen)
+	if err != nil {
+		return "", err
+	}
+	if port < 1 || port > 65535 {
+		return "", fmt.Errorf("port %d is not within 1 to 65535", port)
+	}
+	return netip.AddrPortFrom(addr, uint16(port)).String(), nil
 }
 
 // Path is a path below the work dir, as a word of the config.
@@ -171,7 +178,7 @@ func (t *Template) renderedError(err error, slot int, text []byte) error {
 	}
 	lines := strings.Split(string(text), "\n")
 	line := strings.TrimSpace(lines[min(max(at.Line, 1), len(lines))-1])
-	return fmt.Errorf("%s: as rendered for slot %d, line %d %q: %s", t.name, slot, at.Line, shorten(line, 120), at.Msg)
+	return fmt.Errorf("%s: as rendered for slot %d, line %d %q: %s", t.name, slot, at.Line, shorten(redact(line), 120), at.Msg)
 }
 
 // templatePrefix is how text/template begins its errors: a column after the

@@ -24,7 +24,7 @@ func verify(root, overlay *Directive, p Params) error {
 	if d := root.Get("daemon"); d.Arg(0) != "off" {
 		return wrong(d, "`daemon off` is needed: a daemon leaves the process that started it")
 	}
-	if d := root.Get("work_dir"); !samePath(p.WorkDir, d.Arg(0), p.WorkDir) {
+	if d := root.Get("work_dir"); !samePath("", d.Arg(0), p.WorkDir) { // SRS takes ./ for "stay where you are"
 		return wrong(d, "work_dir must be {{.Path}}, here %s", p.WorkDir)
 	}
 	if d := root.Get("pid"); !samePath(p.WorkDir, d.Arg(0), p.PIDFile) {
@@ -99,7 +99,7 @@ func samePath(work, got, want string) bool {
 }
 
 func wrong(d *Directive, format string, args ...any) error {
-	msg := fmt.Sprintf(format, args...)
+	msg := redact(fmt.Sprintf(format, args...))
 	if d == nil {
 		return fmt.Errorf("%s", msg)
 	}
