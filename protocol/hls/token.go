@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 )
 
 // Param is the query parameter that carries the token (the "SPBHID" of SRS's
 // proxy: SRS Proxy Backend HLS ID).
 const Param = "spbhid"
 
-// maxToken bounds a token as it comes from a client. The longest stream that fits
-// (about 1,500 bytes in all) is longer than any that the 16 KiB of request header
-// would let a playlist name twice.
+// maxToken bounds a token as it comes from a client: room for about 1,500 bytes of
+// vhost, app and name together, where a file name ends at 255.
 const maxToken = 2048
 
 // ErrToken says that a token is none that Token made.
@@ -42,9 +40,6 @@ func ParseToken(token string) (vhost, app, name string, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil {
 		return "", "", "", fmt.Errorf("%w: %w", ErrToken, err)
-	}
-	if !utf8.Valid(b) {
-		return "", "", "", fmt.Errorf("%w: not UTF-8", ErrToken)
 	}
 	parts := strings.Split(string(b), "\x00")
 	if len(parts) != 3 {

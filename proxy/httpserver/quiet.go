@@ -1,0 +1,35 @@
+package httpserver
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// quiet logs at most one line a second, and with the next one how many it left
+// out: when the origins are down, every poll of every player fails.
+type quiet struct {
+	log *slog.Logger
+
+	mu      sync.Mutex // guards the following fields
+	last    time.Time
+	skipped int
+}
+
+// Warn logs, or counts.
+func (q *quiet) Warn(msg string, args ...any) {
+	q.mu.Lock()
+	now := time.Now()
+	if now.Sub(q.last) < time.Second {
+		q.skipped++
+		q.mu.Unlock()
+		return
+	}
+	skipped := q.skipped
+	q.last, q.skipped = now, 0
+	q.mu.Unlock()
+	if skipped > 0 {
+		args = append(args, "left_out", skipped)
+	}
+	q.log.Warn(msg, args...)
+}

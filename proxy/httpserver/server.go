@@ -1,0 +1,187 @@
+// Package httpserver is the HTTP face of the origins: live streams, HLS, DASH and files.
+//
+//	              ┌ .flv .ts .mp3 .aac ─▶ lease, dial, request ─▶ answer's head ─▶ splice(2)
+//	client ─▶ route by path,
+//	          vhost or token
+//	              └ .m3u8 .m4s .mpd ... ─▶ pooled reverse proxy (playlists get tokens on their URIs)
+//
+// A live session ends up as two sockets and a small record; a request for a file
+// holds no state here at all, so any proxy can serve the next one. The package
+// changes what a proxy must (addresses, hop-by-hop headers, URIs of playlists) and
+// nothing else: an origin's 404 stays a 404. It does not speak TLS, cache, or
+// answer for the API.
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/route"
+)
+
+// Config of a Server. DefaultConfig has the defaults.
+type Config struct {
+	// Listen is the address, "host:port" or ":port" for all interfaces.
+	Listen   string
+	Listener listener.Config
+
+	// HeaderTimeout and MaxHeader bound a client's request header.
+	HeaderTimeout time.Duration
+	MaxHeader     int
+	// IdleTimeout ends a client's connection that sends no further request.
+	IdleTimeout time.Duration
+
+	// DialTimeout bounds one dial of an origin for a file (live sessions have the
+	// router's).
+	DialTimeout time.Duration
+	// LiveTimeout is how long an origin may take to answer for a live stream. SRS answers
+	// only when it has media to send: a player that comes before its
+	// publisher waits here, so this is patience, not a health check.
+	LiveTimeout time.Duration
+	// FileTimeout is how long an origin may take to answer for a file, and then
+	// to go on with a body that has stopped.
+	FileTimeout time.Duration
+	// IdlePerOrigin is how many idle connections to each origin are kept for files.
+	IdlePerOrigin int
+	// MaxPlaylist bounds a playlist, which is held in memory to be rewritten.
+	MaxPlaylist int64
+	// StopTimeout is how long files in transfer may go on after a stop.
+	StopTimeout time.Duration
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Listen:        ":8080",
+		HeaderTimeout: 5 * time.Second,
+		MaxHeader:     16 << 10,
+		IdleTimeout:   60 * time.Second,
+		DialTimeout:   route.DefaultDialTimeout,
+		LiveTimeout:   5 * time.Minute,
+		FileTimeout:   15 * time.Second,
+		IdlePerOrigin: 64,
+		MaxPlaylist:   1 << 20,
+		StopTimeout:   2 * time.Second,
+	}
+}
+
+// errStopping is the cause of sessions that end because the proxy stops.
+var errStopping = errors.New("the proxy is stopping")
+
+// Server serves HTTP clients.
+type Server struct {
+	cfg    Config
+	router *route.Router
+	log    *slog.Logger
+	failed *quiet // for failures, which come in floods
+	relay  *relay.Relay
+	files  *httputil.ReverseProxy
+	pool   *http.Transport
+
+	ln  *listener.Listener
+	ids atomic.Int64 // the last session's
+
+	// live is cancelled, with the cause, to end the live sessions.
+	live     context.Context
+	stopLive context.CancelCauseFunc
+	handlers gate           // requests inside ServeHTTP
+	sessions sync.WaitGroup // goroutines of sessions that left net/http
+
+	stats counters
+}
+
+// New returns a Server; it does nothing yet.
+func New(cfg Config, router *route.Router, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, router: router, log: log, failed: &quiet{log: log}, relay: relay.New()}
+	s.stats.active = make(map[*session]struct{})
+	s.live, s.stopLive = context.WithCancelCause(context.Background())
+	s.pool = newPool(cfg, router)
+	s.files = s.newFiles()
+	return s
+}
+
+// Listen binds the address.
+func (s *Server) Listen() error {
+	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Listen, err)
+	}
+	s.ln = ln
+	return nil
+}
+
+// Addr is where the server listens, after Listen.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Run serves until ctx is cancelled, ends every session and returns when all of
+// its goroutines have. A clean stop returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	hs := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: s.cfg.HeaderTimeout,
+		MaxHeaderBytes:    s.cfg.MaxHeader,
+		IdleTimeout:       s.cfg.IdleTimeout,
+		// What net/http has to say is about single clients: broken requests, hang-ups.
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- hs.Serve(s.ln) }()
+
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve HTTP on %s: %w", s.cfg.Listen, err)
+	case <-ctx.Done():
+	}
+	s.stopLive(errStopping)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
+	defer cancel()
+	if hs.Shutdown(grace) != nil {
+		hs.Close()
+	}
+	if err == nil {
+		<-served // http.ErrServerClosed
+	}
+	s.handlers.close() // handlers first: they start sessions
+	s.sessions.Wait()
+	s.pool.CloseIdleConnections()
+	return err
+}
+
+// gate counts handlers in and, once closed, lets no more in. net/http doesn't wait
+// for the handlers of connections that it closed.
+type gate struct {
+	mu     sync.Mutex // guards closed, and Add against Wait
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.inside.Add(1)
+	return true
+}
+
+func (g *gate) leave() { g.inside.Done() }
+
+// close waits until everyone inside has left.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
+}
