@@ -16,8 +16,8 @@ import "fmt"
 // Drained, a ready or degraded slot is draining: it has its clients and gets no
 // new streams; undrained it is ready again. Ordered to stop, a slot with a process
 // is draining until the process is gone, then stopped; one without is stopped at
-// once. A process that dies while it drains leaves its slot stopped, because
-// nobody wants it back.
+// once. A process that dies by itself while it drains, or just as it should stop,
+// leaves its slot stopped, because nobody wants it back.
 
 // next lists the states that may follow s.
 func (s State) next() []State {
@@ -27,11 +27,11 @@ func (s State) next() []State {
 	case Starting:
 		return []State{Ready, Backoff, Fatal, Draining, Stopped}
 	case Ready:
-		return []State{Degraded, Draining, Backoff}
+		return []State{Degraded, Draining, Backoff, Stopped}
 	case Degraded:
-		return []State{Ready, Draining, Backoff}
+		return []State{Ready, Draining, Backoff, Stopped}
 	case Draining:
-		return []State{Ready, Stopped}
+		return []State{Ready, Degraded, Stopped}
 	case Backoff:
 		return []State{Starting, Stopped}
 	case Fatal:

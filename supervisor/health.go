@@ -1,0 +1,196 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"srs-proxy/runtime"
+)
+
+// health watches all origins that are up from one goroutine: their APIs by
+// nonblocking connections that are kept open, their CPU by kept descriptors.
+// There are ticksPerPeriod ticks a period, and an answer is looked for in the
+// ticks after its probe: with nothing to wait for, 128 idle origins cost one
+// wake-up and some thirty system calls a tick.
+type health struct {
+	period, timeout time.Duration
+	misses          int
+	log             *slog.Logger
+
+	mu      sync.Mutex // guards the following
+	targets map[*slot]*target
+	warned  time.Time // when trouble of the host was last logged
+}
+
+// target is one watched process.
+type target struct {
+	proc    *process
+	pid     int // of the process that answers; the same but for scripts
+	live    liveness
+	conn    probeConn
+	sampler runtime.ProcSampler
+	cpuTime time.Duration
+	sampled time.Time
+	given   bool // the verdict "hung" was given
+}
+
+const ticksPerPeriod = 10
+
+func newHealth(cfg Config, log *slog.Logger) *health {
+	return &health{
+		period:  cfg.ProbePeriod,
+		timeout: cfg.ProbeTimeout,
+		misses:  cfg.ProbeMisses,
+		log:     log,
+		targets: make(map[*slot]*target),
+	}
+}
+
+// watch begins with a process that has just answered.
+func (h *health) watch(s *slot, p *process, pid int, api netip.AddrPort) {
+	now := time.Now()
+	t := &target{proc: p, pid: pid, conn: newProbeConn(api, pid)}
+	// Probes spread over the period, so that none waits for another's answer.
+	t.live.nextAt = now.Add(rand.N(h.period))
+	if err := t.sampler.Open(pid); err == nil {
+		if u, err := t.sampler.Sample(); err == nil {
+			t.cpuTime, t.sampled = u.CPUTime, now
+			s.setUsage(0, u.RSS)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.targets[s] = t
+}
+
+// unwatch closes the kept connection, which would hold up a graceful SIGQUIT: SRS
+// waits until its last connection is closed.
+func (h *health) unwatch(s *slot) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.targets[s]; t != nil {
+		delete(h.targets, s)
+		t.close()
+	}
+}
+
+func (t *target) close() {
+	t.conn.close()
+	_ = t.sampler.Close()
+}
+
+// run ticks until the context ends.
+func (h *health) run(ctx context.Context) {
+	step := h.period / ticksPerPeriod
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	expected := time.Now().Add(step)
+	for sweep := 0; ; sweep++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			now := time.Now()
+			h.tick(now, now.Sub(expected) > lateTick, sweep%ticksPerPeriod == 0)
+			expected = now.Add(step)
+		}
+	}
+}
+
+// tick collects answers, sends what is due and judges; once a period it takes
+// samples too. A tick that is late still sends probes: a look at the sockets
+// shows what came meanwhile.
+func (h *health) tick(now time.Time, late, sample bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	missing := 0
+	for s, t := range h.targets {
+		h.probe(s, t, now, late)
+		if t.live.misses > 0 {
+			missing++
+		}
+		if sample {
+			t.sample(s, now)
+			t.proc.reapStrays()
+		}
+	}
+	h.judge(now, missing, late)
+}
+
+func (h *health) probe(s *slot, t *target, now time.Time, late bool) {
+	if !t.live.sentAt.IsZero() {
+		switch t.conn.receive() {
+		case answerGood:
+			if t.live.answered() {
+				t.given = false
+				s.report(verdict{proc: t.proc})
+			}
+		case answerClosed:
+			// It closed a connection that was kept: the probe is sent once more on a
+			// new one, within the same timeout.
+			t.conn.resend()
+		case answerNone:
+		}
+	}
+	if t.live.expired(now, h.timeout, late) {
+		t.conn.close()
+		s.report(verdict{proc: t.proc, muted: t.why(now)})
+	}
+	if t.live.due(now) {
+		t.live.sent(now, h.period)
+		t.conn.send()
+	}
+}
+
+// why says for how long and, where it can be seen, for what reason.
+func (t *target) why(now time.Time) string {
+	why := fmt.Sprintf("its API has not answered for %.1f s", now.Sub(t.live.mutedAt).Seconds())
+	if u, err := t.sampler.Sample(); err == nil {
+		switch u.State {
+		case 'T', 't':
+			why += "; the process is stopped by a signal or a debugger"
+		case 'D':
+			why += "; the process waits for the disk"
+		}
+	}
+	return why
+}
+
+// judge tells the slots of those that missed too often, unless it is the host.
+func (h *health) judge(now time.Time, missing int, late bool) {
+	trouble := hostTrouble(missing, len(h.targets), late)
+	var spared []string
+	for s, t := range h.targets {
+		if t.live.misses < h.misses || t.given {
+			continue
+		}
+		if trouble {
+			spared = append(spared, s.id)
+			continue
+		}
+		t.given = true
+		s.report(verdict{proc: t.proc, muted: t.why(now), hung: true})
+	}
+	if len(spared) > 0 && now.Sub(h.warned) > 10*time.Second {
+		h.warned = now
+		h.log.Warn("so many origins do not answer that it must be the host: none is restarted",
+			"missing", missing, "origins", len(h.targets), "would_restart", strings.Join(spared, " "))
+	}
+}
+
+func (t *target) sample(s *slot, now time.Time) {
+	u, err := t.sampler.Sample()
+	if err != nil {
+		return // it ended; its slot knows better
+	}
+	if span := now.Sub(t.sampled); span > 0 && !t.sampled.IsZero() {
+		s.setUsage(float64(u.CPUTime-t.cpuTime)/float64(span), u.RSS)
+	}
+	t.cpuTime, t.sampled = u.CPUTime, now
+}

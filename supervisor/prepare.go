@@ -1,0 +1,163 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
+)
+
+// Prepare takes the state dir, writes every origin's config, has the program
+// check the kinds of them, and proves that all ports are free. Its errors say what
+// is wrong and what to do; nothing was started then.
+func (s *Supervisor) Prepare(ctx context.Context) (err error) {
+	if err := s.cfg.validate(); err != nil {
+		return err
+	}
+	if err := s.findCommand(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.cfg.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make the state dir: %w", err)
+	}
+	if s.lock, err = lockDir(s.cfg.StateDir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.bootID, err = runtime.BootID(); err != nil {
+		return err
+	}
+	// What an origin forks and leaves behind becomes our child, so that we can end it.
+	if err := runtime.BecomeSubreaper(); err != nil {
+		return err
+	}
+	if left := loadState(s.cfg.StateDir, s.log).living(); len(left) > 0 {
+		return leftoverError(left)
+	}
+	for _, slot := range s.slots {
+		if err := slot.writeConfig(); err != nil {
+			return err
+		}
+	}
+	s.env = srsconf.CleanEnv(s.cfg.Env)
+	s.spawner = runtime.NewSpawner()
+	if err := s.checkKinds(ctx); err != nil {
+		return err
+	}
+	return s.provePorts(ctx)
+}
+
+// findCommand makes the program's path one that works in any folder.
+func (s *Supervisor) findCommand() error {
+	path, err := exec.LookPath(s.cfg.Command[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w; name an srs with --srs, or leave it out to run the built-in origin", ErrNoBinary, err)
+	}
+	s.cfg.Command = append([]string{path}, s.cfg.Command[1:]...)
+	return nil
+}
+
+// writeConfig renders the slot's config, and makes the folders that it names.
+func (s *slot) writeConfig() error {
+	text, err := s.sup.cfg.Template.Render(s.params)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrConfig, s.id, err)
+	}
+	root, err := srsconf.Parse(s.configFile, text)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrConfig, s.id, err)
+	}
+	if s.listeners, err = srsconf.Listeners(root); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrConfig, s.id, err)
+	}
+	for _, dir := range append(srsconf.Dirs(root), s.params.WorkDir) {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make the folders of %s: %w", s.id, err)
+		}
+	}
+	sum := sha256.Sum256(text)
+	s.configHash = hex.EncodeToString(sum[:])
+	// A write goes to the disk, which is slow a hundred times over.
+	if old, err := os.ReadFile(s.configFile); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	if err := srsconf.WriteFile(s.configFile, text); err != nil {
+		return fmt.Errorf("config of %s: %w", s.id, err)
+	}
+	return nil
+}
+
+// checkKinds checks one config for each overlay text there is, which is two at
+// most: slot 0 has what only one origin may have. The other slots check their own
+// just before their first start, many at a time.
+func (s *Supervisor) checkKinds(ctx context.Context) error {
+	seen := make(map[string]bool)
+	for _, slot := range s.slots {
+		if seen[slot.params.Overlay] {
+			continue
+		}
+		seen[slot.params.Overlay] = true
+		if err := slot.check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// provePorts tries every port of every slot, and names all that are not free.
+func (s *Supervisor) provePorts(ctx context.Context) error {
+	var busy []*portBusy
+	var where []string
+	for _, slot := range s.slots {
+		err := proveFree(ctx, slot.listeners)
+		var b *portBusy
+		switch {
+		case err == nil:
+		case errors.As(err, &b):
+			busy = append(busy, b)
+			where = append(where, fmt.Sprintf("%s needs %s", slot.id, b))
+		default:
+			return fmt.Errorf("%s: %w", slot.id, err)
+		}
+	}
+	if len(busy) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; %s", ErrPortBusy, strings.Join(firstFew(where), "; "), s.portAdvice(busy[0].holder))
+}
+
+func firstFew(all []string) []string {
+	const shown = 4
+	if len(all) > shown {
+		return append(all[:shown:shown], fmt.Sprintf("and %d more", len(all)-shown))
+	}
+	return all
+}
+
+// portAdvice tells a leftover origin of this state dir, which no state file
+// remembers, from a stranger.
+func (s *Supervisor) portAdvice(h holder) string {
+	switch {
+	case h.pid == 0:
+		return "choose other ports with --port-base"
+	case strings.Contains(h.command, s.cfg.StateDir):
+		return fmt.Sprintf("it is an origin that was left over; stop it with: kill %d", h.pid)
+	}
+	return fmt.Sprintf("stop that process (kill %d), or choose other ports with --port-base", h.pid)
+}

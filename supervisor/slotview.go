@@ -1,0 +1,98 @@
+package supervisor
+
+// What others see of a slot and ask of it. All of it is under the slot's mu, and
+// none of it waits for the slot's goroutine.
+
+// status is a copy for a snapshot.
+func (s *slot) status() OriginStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+func (s *slot) desired() Desired {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view.Desired
+}
+
+// order changes what is wanted of the slot. A process that has not become ready
+// is not worth draining.
+func (s *slot) order(d Desired) {
+	s.mu.Lock()
+	s.view.Desired = d
+	s.retry = d == Run
+	if s.abandon != nil && (d == Stop || d == Drain && s.view.State == Starting) {
+		s.abandon()
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// takeRetry tells once that another try was ordered.
+func (s *slot) takeRetry() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.retry
+	s.retry = false
+	return r
+}
+
+// report leaves the newest finding of health. A later one replaces it: each says
+// all there is to say.
+func (s *slot) report(v verdict) {
+	s.mu.Lock()
+	s.verdict = v
+	s.mu.Unlock()
+	s.poke()
+}
+
+// setUsage leaves a new sample, and wakes the slot when the balancer should know.
+func (s *slot) setUsage(cpu float64, rss uint64) {
+	s.mu.Lock()
+	s.cpu = cpu
+	s.view.CPUPercent, s.view.RSS = 100*cpu, rss
+	moved := cpu - s.toldCPU
+	s.mu.Unlock()
+	if moved >= loadStep || moved <= -loadStep {
+		s.poke()
+	}
+}
+
+func (s *slot) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// saved is the slot's part of the state file; without a process it has none.
+func (s *slot) saved() (savedOrigin, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		return savedOrigin{}, false
+	}
+	return savedOrigin{
+		Slot:       s.index,
+		ID:         s.id,
+		PID:        s.proc.pid,
+		StartTicks: s.proc.startTicks,
+		Ports:      s.params.Ports,
+		PIDFile:    s.params.PIDFile,
+		ServiceID:  s.view.ServiceID,
+		ConfigHash: s.configHash,
+		Restarts:   s.view.Restarts,
+	}, true
+}
+
+// output is the end of what the slot's process printed.
+func (s *slot) output(n int) []string {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.out.lines(n)
+}

@@ -1,0 +1,89 @@
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// strayMark is a variable in the environment of every origin, with its work dir.
+// What an origin forks inherits it, so a process that left the origin's group
+// (setsid) can still be told for what it is. It does not begin with SRS_: SRS
+// would take it for configuration.
+const strayMark = "SUPERVISED_ORIGIN="
+
+// endStrays kills what the origins left behind outside of their groups. It runs
+// when all slots are done: their processes are gone, so whatever child of ours
+// carries the mark is such a stray, handed to us as the subreaper.
+func (s *Supervisor) endStrays() {
+	deadline := time.Now().Add(killPatience)
+	for {
+		strays := s.strays()
+		if len(strays) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.log.Error("processes that origins left behind survive SIGKILL", "pids", strays)
+			return
+		}
+		for _, pid := range strays {
+			s.log.Warn("killing a process that an origin left behind", "pid", pid)
+			// It is our child, so until it is reaped the pid is its own.
+			_ = unix.Kill(pid, unix.SIGKILL)
+			reapChild(pid, deadline)
+		}
+	}
+}
+
+func reapChild(pid int, deadline time.Time) {
+	for time.Now().Before(deadline) {
+		if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == pid || err == unix.ECHILD { //nolint:errorlint // a bare errno
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// strays are our living children with the mark of one of our slots.
+func (s *Supervisor) strays() []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	marks := make(map[string]bool, len(s.slots))
+	for _, slot := range s.slots {
+		marks[strayMark+slot.params.WorkDir] = true
+	}
+	var found []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || !isChild(pid) {
+			continue
+		}
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			continue
+		}
+		for v := range bytes.SplitSeq(env, []byte{0}) {
+			if marks[string(v)] {
+				found = append(found, pid)
+				break
+			}
+		}
+	}
+	return found
+}
+
+// isChild says that a process has us as its parent: field 4 of /proc/PID/stat.
+func isChild(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return len(fields) > 1 && string(fields[1]) == strconv.Itoa(os.Getpid())
+}

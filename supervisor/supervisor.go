@@ -1,0 +1,188 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"srs-proxy/balancer"
+	"srs-proxy/runtime"
+)
+
+// Keys of log attributes.
+const (
+	keyOrigin = "origin"
+	keyError  = "error"
+)
+
+// Registry is what the supervisor needs of a balancer.
+type Registry interface {
+	Update(ctx context.Context, o balancer.Origin) error
+	Remove(ctx context.Context, id string) error
+}
+
+// Supervisor keeps origins running. Prepare once, then Run once.
+type Supervisor struct {
+	cfg    Config
+	bal    Registry
+	log    *slog.Logger
+	slots  []*slot
+	health *health
+	stats  statsCache
+
+	// Set by Prepare.
+	lock    *os.File
+	bootID  string
+	env     []string
+	spawner *runtime.Spawner
+
+	turns    chan struct{} // as many as may start at once
+	dirty    chan struct{} // the state file is out of date
+	progress notifier
+	once     sync.Once // closes allReady
+	allReady chan struct{}
+	hurryUp  sync.Once // closes hurry
+	hurry    chan struct{}
+	anyReady atomic.Bool
+	tired    atomic.Int32 // slots that failed again and again before any was ready
+}
+
+// New makes a supervisor that has touched nothing yet.
+func New(cfg Config, bal Registry, log *slog.Logger) *Supervisor {
+	cfg = cfg.withDefaults()
+	s := &Supervisor{
+		cfg:      cfg,
+		bal:      bal,
+		log:      log,
+		health:   newHealth(cfg, log),
+		turns:    make(chan struct{}, cfg.Starts),
+		dirty:    make(chan struct{}, 1),
+		allReady: make(chan struct{}),
+		hurry:    make(chan struct{}),
+	}
+	for i := range cfg.CPUs {
+		s.slots = append(s.slots, newSlot(s, i))
+	}
+	return s
+}
+
+// Run starts the origins and keeps them running until the context ends; then it
+// stops them all and returns nil when none is left. What would keep an origin
+// from ever starting ends Run at once, with an error that says what it is, as
+// long as not all were ready once.
+func (s *Supervisor) Run(ctx context.Context) error {
+	if s.lock == nil {
+		return fmt.Errorf("supervisor runs without Prepare")
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	// These outlive the slots: the file has to know of them to the end.
+	ended := make(chan struct{})
+	var helpers, slots sync.WaitGroup
+	hctx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
+	helpers.Go(func() { s.health.run(hctx) })
+	helpers.Go(func() { s.keepState(ended) })
+	helpers.Go(func() { s.watchProgress(ended) })
+
+	var first error
+	var failed sync.Once
+	for _, slot := range s.slots {
+		slots.Go(func() {
+			if err := slot.run(ctx); err != nil {
+				failed.Do(func() { first = err })
+				cancel(err)
+			}
+		})
+	}
+	slots.Wait()
+	s.endStrays()
+	stopHealth()
+	close(ended)
+	helpers.Wait()
+	return first
+}
+
+// Close lets go of what Prepare took. Run does it too.
+func (s *Supervisor) Close() {
+	if s.spawner != nil {
+		s.spawner.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+		s.lock = nil
+	}
+}
+
+// Hurry makes a stop that is going on, or a later one, skip the graceful part.
+func (s *Supervisor) Hurry() { s.hurryUp.Do(func() { close(s.hurry) }) }
+
+// SetDesired orders a slot to run, drain or stop. To order a run of one that
+// waits for its next try, or has given up, makes it try at once.
+func (s *Supervisor) SetDesired(id string, d Desired) error {
+	slot, err := s.slot(id)
+	if err != nil {
+		return err
+	}
+	slot.order(d)
+	return nil
+}
+
+// Output returns the last n lines that an origin's process printed. SRS prints
+// little: its log is the file that the status names.
+func (s *Supervisor) Output(id string, n int) ([]string, error) {
+	slot, err := s.slot(id)
+	if err != nil {
+		return nil, err
+	}
+	return slot.output(n), nil
+}
+
+func (s *Supervisor) slot(id string) (*slot, error) {
+	for _, slot := range s.slots {
+		if slot.id == id {
+			return slot, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrUnknownOrigin, id)
+}
+
+// turn waits until another origin may start. What it returns gives the turn to
+// the next one.
+func (s *Supervisor) turn(ctx context.Context) (done func(), ok bool) {
+	select {
+	case s.turns <- struct{}{}:
+		return sync.OnceFunc(func() { <-s.turns }), true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+// start spawns a slot's program.
+func (s *Supervisor) start(slot *slot, argv []string) (*process, error) {
+	env := append(s.env[:len(s.env):len(s.env)], strayMark+slot.params.WorkDir)
+	return start(s.spawner, launch{
+		argv:   argv,
+		env:    env,
+		dir:    slot.params.WorkDir,
+		cpus:   s.cfg.CPUs[slot.index],
+		nofile: s.cfg.Nofile,
+	})
+}
+
+// patience is how often every origin may fail, with none ready ever, before the
+// whole start is given up.
+const patience = 3
+
+// hopeless counts the slots that failed that often. When all of them did it
+// returns an error.
+func (s *Supervisor) hopeless(failures int, err error) error {
+	if failures != patience || int(s.tired.Add(1)) < len(s.slots) || s.anyReady.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w: each of %d failed %d times, at last with: %w", ErrNoOriginStarts, len(s.slots), patience, err)
+}
