@@ -106,9 +106,12 @@ func (s *Server) Close() error { return s.ln.Close() }
 // for them.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.sessions.Wait()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errShutdown)
-	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
+	sessions, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(errShutdown)
+	stop := context.AfterFunc(ctx, func() {
+		end(errShutdown) // the cause that their last log line tells
+		s.ln.Close()
+	})
 	defer stop()
 	for {
 		c, err := s.ln.Accept()
@@ -119,7 +122,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 		s.sessions.Add(1)
-		go s.serve(ctx, c.(*listener.Conn))
+		go s.serve(sessions, c.(*listener.Conn))
 	}
 }
 
