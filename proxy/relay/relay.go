@@ -11,27 +11,29 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
-	"sync/atomic"
-	"syscall"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // linger is how long the other direction may go on after one has ended: enough
-// for the last bytes and the peer's own close.
-const linger = 5 * time.Second
+// for the last bytes and the peer's own close. grace is the same when a peer has
+// hung up altogether and all that it had sent was passed on: long enough for the
+// last bytes to arrive, short enough that the publisher of an origin that died
+// is closed within a second.
+const (
+	linger = 5 * time.Second
+	grace  = 500 * time.Millisecond
+)
 
 // Relay starts pairs; they share its pipes.
 type Relay struct {
-	pipes pipePool
+	pipes         pipePool
+	linger, grace time.Duration
 }
 
 // New returns a Relay.
-func New() *Relay { return &Relay{} }
+func New() *Relay { return &Relay{linger: linger, grace: grace} }
 
 // Pair is one routed session.
 type Pair struct {
@@ -43,7 +45,12 @@ type Pair struct {
 
 	client, origin *net.TCPConn
 	up, down       direction
-	woken          atomic.Bool
+	linger, grace  time.Duration
+
+	mu       sync.Mutex // guards the following fields and the deadlines of the sockets
+	deadline time.Time  // of both sockets; it only ever moves nearer
+	ended    bool       // a direction came to its end and passed that on
+	hungUp   bool       // a receiver takes no more
 }
 
 // Result is what a pair moved, in bytes.
@@ -56,8 +63,9 @@ type Result struct {
 func (r *Relay) Pair(client, origin *net.TCPConn) *Pair {
 	return &Pair{
 		client: client, origin: origin,
-		up:   direction{name: "client to origin", src: client, dst: origin, pipes: &r.pipes},
-		down: direction{name: "origin to client", src: origin, dst: client, pipes: &r.pipes},
+		up:     direction{name: "client to origin", src: client, dst: origin, pipes: &r.pipes},
+		down:   direction{name: "origin to client", src: origin, dst: client, pipes: &r.pipes},
+		linger: r.linger, grace: r.grace,
 	}
 }
 
@@ -67,66 +75,92 @@ func (p *Pair) Bytes() Result {
 }
 
 // Run relays until both sides have ended, one has failed, or ctx is cancelled. An
-// end of one side is passed on as such (FIN), and the other then has 5 s. The
-// error is nil at a clean end, ctx's cause when cancelled.
+// end of one side is passed on as such (FIN), and the other then has 5 s. What a
+// side had sent before it hung up is still delivered. The error is nil at a clean
+// end, ctx's cause when cancelled. Deadlines that were set on the sockets before
+// are cleared.
 func (p *Pair) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, p.wake)
+	_ = p.client.SetDeadline(time.Time{}) // fails only on a closed socket
+	_ = p.origin.SetDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, p.stop)
 	defer stop()
 	up := make(chan error, 1)
 	go p.relayUp(up)
-	err := p.relayDown()
-	if err != nil {
-		p.wake() // nothing more can be delivered: end the other direction too
-	} else {
-		p.expire()
-	}
+	downErr := p.relayDown()
 	upErr := <-up
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return firstCause(err, upErr)
+	return firstCause(downErr, upErr)
 }
+
+// relayUp is the goroutine of the client-to-origin direction.
+func (p *Pair) relayUp(done chan<- error) { done <- p.relay(&p.up) }
 
 func (p *Pair) relayDown() error {
 	if p.Prologue != nil {
 		if err := p.Prologue(); err != nil {
-			return err
+			p.stop()
+			return classify(err)
 		}
 	}
-	return p.down.run()
+	return p.relay(&p.down)
 }
 
-// relayUp is the goroutine of the client-to-origin direction.
-func (p *Pair) relayUp(done chan<- error) {
-	err := p.up.run()
-	if err != nil {
-		p.wake()
-	} else {
-		p.expire()
+// relay runs one direction and then sees to the end of the other.
+func (p *Pair) relay(d *direction) error {
+	err := d.run()
+	switch {
+	case err == nil:
+		p.mark(&p.ended)
+	case errors.Is(err, errHangup):
+		// The other direction reads from the side that hung up: it delivers what
+		// came before, however slowly that is taken, and then ends by itself.
+		p.mark(&p.hungUp)
+		if d.discard() != nil {
+			p.stop()
+			break
+		}
+		p.mark(&p.ended)
+	default:
+		p.stop() // nothing more can come of the other direction
 	}
-	done <- err
+	return err
 }
 
-// wake ends every wait on both sockets.
-func (p *Pair) wake() {
-	p.woken.Store(true)
-	p.setDeadline(time.Unix(1, 0))
-}
-
-// expire gives the direction that is left its linger time.
-func (p *Pair) expire() {
-	p.setDeadline(time.Now().Add(linger))
-	if p.woken.Load() { // a wake that came between must not be undone
-		p.wake()
+// mark notes what happened (ended or hungUp) and gives the rest of the pair its
+// time.
+func (p *Pair) mark(what *bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*what = true
+	switch {
+	case p.ended && p.hungUp:
+		p.endByLocked(time.Now().Add(p.grace))
+	case p.ended:
+		p.endByLocked(time.Now().Add(p.linger))
 	}
 }
 
-func (p *Pair) setDeadline(t time.Time) {
+// stop ends every wait on both sockets.
+func (p *Pair) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endByLocked(time.Unix(1, 0))
+}
+
+// endByLocked never moves a deadline away: a stop is not undone by a linger that
+// comes at the same time.
+func (p *Pair) endByLocked(t time.Time) {
+	if !p.deadline.IsZero() && !t.Before(p.deadline) {
+		return
+	}
+	p.deadline = t
 	_ = p.client.SetDeadline(t) // fails only on a closed socket
 	_ = p.origin.SetDeadline(t)
 }
 
-// firstCause prefers the error that is not a mere consequence of wake or expire.
+// firstCause prefers the error that is not a mere consequence of a deadline.
 func firstCause(errs ...error) error {
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, errTimeout) {
@@ -134,137 +168,4 @@ func firstCause(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// errTimeout says that a direction was woken, or outlived its linger time.
-var errTimeout = errors.New("stopped")
-
-// direction moves bytes one way.
-type direction struct {
-	name     string
-	src, dst *net.TCPConn
-	pipes    *pipePool
-	moved    atomic.Int64
-}
-
-// run moves bytes until src ends, and then shuts dst's write side down.
-func (d *direction) run() error {
-	src, err := d.src.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.name, err)
-	}
-	dst, err := d.dst.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.name, err)
-	}
-	in, out := filler{pipes: d.pipes}, drainer{}
-	fill, drain := in.fill, out.drain // one closure each, not one a wake-up
-	for {
-		if err := in.wait(src, fill); err != nil {
-			if err == io.EOF {
-				_ = d.dst.CloseWrite() // the peer may be gone already
-				return nil
-			}
-			return fmt.Errorf("%s: %w", d.name, classify(err))
-		}
-		out.pipe = in.pipe
-		n := in.pipe.held
-		err := out.wait(dst, drain)
-		d.moved.Add(int64(n - in.pipe.held))
-		d.pipes.put(in.pipe)
-		in.pipe = nil
-		if err != nil {
-			return fmt.Errorf("%s: %w", d.name, classify(err))
-		}
-	}
-}
-
-func classify(err error) error {
-	var nerr net.Error
-	if errors.As(err, &nerr) && nerr.Timeout() {
-		return errTimeout
-	}
-	return err
-}
-
-// filler takes bytes from a socket into a pipe that it borrows for them.
-type filler struct {
-	pipes *pipePool
-	pipe  *pipe
-	err   error
-}
-
-func (f *filler) wait(rc syscall.RawConn, fill func(uintptr) bool) error {
-	f.err = nil
-	if err := rc.Read(fill); err != nil {
-		return err
-	}
-	return f.err
-}
-
-// fill is called when the socket may be readable; false waits for more.
-func (f *filler) fill(fd uintptr) bool {
-	if f.pipe == nil {
-		if f.pipe, f.err = f.pipes.get(); f.err != nil {
-			return true
-		}
-	}
-	n, err := retryEINTR(int(fd), f.pipe.w, pipeSize)
-	switch {
-	case err == unix.EAGAIN: // nothing there: wait without holding a pipe
-		f.release()
-		return false
-	case err != nil:
-		f.release()
-		f.err = err
-	case n == 0:
-		f.release()
-		f.err = io.EOF
-	default:
-		f.pipe.held = n
-	}
-	return true
-}
-
-func (f *filler) release() {
-	f.pipes.put(f.pipe)
-	f.pipe = nil
-}
-
-// drainer delivers what is in a pipe.
-type drainer struct {
-	pipe *pipe
-	err  error
-}
-
-func (d *drainer) wait(rc syscall.RawConn, drain func(uintptr) bool) error {
-	d.err = nil
-	if err := rc.Write(drain); err != nil {
-		return err
-	}
-	return d.err
-}
-
-func (d *drainer) drain(fd uintptr) bool {
-	for d.pipe.held > 0 {
-		n, err := retryEINTR(d.pipe.r, int(fd), d.pipe.held)
-		if err == unix.EAGAIN {
-			return false
-		}
-		if err != nil {
-			d.err = err
-			return true
-		}
-		d.pipe.held -= n
-	}
-	return true
-}
-
-func retryEINTR(in, out, most int) (int, error) {
-	for {
-		n, err := unix.Splice(in, nil, out, nil, most, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if err != unix.EINTR {
-			return int(n), err
-		}
-	}
 }
