@@ -41,6 +41,10 @@ const (
 	retryMost  = time.Second
 )
 
+// refuseMost is how many clients are turned away in one go when descriptors run
+// out; the queue itself holds no more (net.core.somaxconn).
+const refuseMost = 4096
+
 // Config of a Listener.
 type Config struct {
 	// PerIP is how many connections one client address may have open at a time;
@@ -61,9 +65,11 @@ type Listener struct {
 	done     chan struct{}
 	once     sync.Once
 
-	mu      sync.Mutex // guards the following fields
-	byIP    map[netip.Addr]int
-	reserve *os.File // given up for a moment when descriptors run out
+	mu       sync.Mutex // guards the following fields
+	byIP     map[netip.Addr]int
+	reserve  *os.File  // given up for a moment when descriptors run out; nil after Close
+	shut     bool      // Close was called
+	lastFull time.Time // when a want of descriptors was last logged
 }
 
 // Conn is an accepted connection. Its TCPConn is the socket itself, for splice(2).
@@ -144,8 +150,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
-			l.refuseOne()
-			l.log.Error("out of descriptors: refusing new clients; raise --nofile", "listen", l.Addr(), "cause", err)
+			l.refuseQueued(err)
 		case errors.Is(err, unix.ECONNABORTED):
 			continue // the client left while it was queued
 		default:
@@ -162,8 +167,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // admit counts the client, or turns it away and returns nil.
 func (l *Listener) admit(c *net.TCPConn) *Conn {
-	ap, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	ip := ap.Addr().Unmap()
+	a, _ := c.RemoteAddr().(*net.TCPAddr)
+	ip := a.AddrPort().Addr().Unmap()
 	l.mu.Lock()
 	full := l.perIP > 0 && l.byIP[ip] >= l.perIP
 	if !full {
@@ -193,26 +198,40 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// refuseOne gives up the reserve descriptor to take one client off the queue and
-// hang up, so that it learns of the refusal at once and the queue moves.
-func (l *Listener) refuseOne() {
+// refuseQueued gives up the reserve descriptor to take the waiting clients off the
+// queue and hang up, so that they learn of it at once.
+func (l *Listener) refuseQueued(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.reserve == nil {
-		l.openReserve()
+	if l.shut {
 		return
 	}
-	l.reserve.Close()
-	l.reserve = nil
-	// The queue may be empty by now, and another listener may have taken the
-	// descriptor: don't block.
-	_ = l.ln.SetDeadline(time.Now().Add(time.Millisecond))
-	if c, err := l.ln.AcceptTCP(); err == nil {
-		l.refused.Add(1)
-		c.Close()
+	if now := time.Now(); now.Sub(l.lastFull) >= time.Second {
+		l.lastFull = now
+		l.log.Error("out of descriptors: refusing new clients; raise --nofile", "listen", l.Addr(), "cause", cause)
 	}
-	_ = l.ln.SetDeadline(time.Time{})
+	if l.reserve != nil {
+		l.reserve.Close()
+		l.reserve = nil
+	}
+	rc, err := l.ln.SyscallConn()
+	if err == nil {
+		_ = rc.Control(l.hangUpLocked) // fails only on a closed socket
+	}
 	l.openReserve()
+}
+
+// hangUpLocked accepts and closes until the queue is empty. It never blocks: the
+// queue may be empty by now, or the descriptor in other hands.
+func (l *Listener) hangUpLocked(fd uintptr) {
+	for range refuseMost {
+		c, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		if err != nil {
+			return
+		}
+		unix.Close(c)
+		l.refused.Add(1)
+	}
 }
 
 func (l *Listener) openReserve() {
@@ -234,8 +253,10 @@ func (l *Listener) Close() error {
 		close(l.done)
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.shut = true
 		if l.reserve != nil {
 			l.reserve.Close()
+			l.reserve = nil
 		}
 	})
 	return err
