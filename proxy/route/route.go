@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -113,18 +112,27 @@ type Conn struct {
 	Lease balancer.Lease
 
 	router *Router
-	once   sync.Once
+	// held tells that the Conn was handed out, and Close gives the lease back;
+	// until then the lease is Connect's, whatever a try function does.
+	held atomic.Bool
 }
 
 // Close closes the socket and gives the lease back.
 func (c *Conn) Close() error {
 	err := c.TCPConn.Close()
-	c.once.Do(func() { c.router.release(c.Lease) })
+	if c.held.CompareAndSwap(true, false) {
+		c.router.release(c.Lease)
+	}
 	return err
 }
 
+// release ends a session.
 func (r *Router) release(l balancer.Lease) {
 	r.sessions.Add(-1)
+	r.giveBack(l)
+}
+
+func (r *Router) giveBack(l balancer.Lease) {
 	// The session's context is over by now; what is left must be told all the same.
 	if err := r.bal.Release(context.Background(), l); err != nil {
 		r.log.Warn("release of a lease failed", "stream", l.Stream.String(), "origin", l.Origin.ID, "cause", err)
@@ -174,23 +182,28 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 		r.log.Warn("origin did not take the session, trying another", "stream", s.String(), "origin", lease.Origin.ID, "proto", proto.String(), "cause", err)
 		exclude = append(exclude, lease.Origin.ID)
 		last = err
-		if err := r.bal.Release(ctx, lease); err != nil {
-			r.log.Warn("release of a lease failed", "stream", s.String(), "cause", err)
-		}
+		r.giveBack(lease)
 	}
 	r.sessions.Add(-1)
 	return nil, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
 }
 
-// admit counts a session in, unless that is one too many.
+// admit counts a session in, unless that is one too many. One that is refused is
+// never counted: a flood of plays must not fill the room kept for publishes.
 func (r *Router) admit(role balancer.Role) bool {
-	n := r.sessions.Add(1)
 	most := int64(r.cfg.MaxSessions)
-	if most <= 0 || n <= most*9/10 || (role == balancer.Publish && n <= most) {
-		return true
+	if most > 0 && role != balancer.Publish {
+		most -= most / 10
 	}
-	r.sessions.Add(-1)
-	return false
+	for {
+		n := r.sessions.Load()
+		if most > 0 && n >= most {
+			return false
+		}
+		if r.sessions.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Proto, try func(context.Context, *Conn) error) (*Conn, error) {
@@ -205,11 +218,12 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Prot
 	c := &Conn{TCPConn: nc.(*net.TCPConn), Lease: lease, router: r}
 	if try != nil {
 		if err := try(ctx, c); err != nil {
-			c.TCPConn.Close() // the lease stays with Connect
+			c.Close()
 			return nil, fmt.Errorf("origin %s: %w", lease.Origin.ID, err)
 		}
 	}
 	r.bal.ReportDial(ctx, lease.Origin.ID, nil)
+	c.held.Store(true)
 	return c, nil
 }
 
