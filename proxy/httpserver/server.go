@@ -123,6 +123,9 @@ func (s *Server) Listen() error {
 // Addr is where the server listens, after Listen.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
+// Close frees the address of a server that will not Run.
+func (s *Server) Close() error { return s.ln.Close() }
+
 // Run serves until ctx is cancelled, ends every session and returns when all of
 // its goroutines have. A clean stop returns nil.
 func (s *Server) Run(ctx context.Context) error {

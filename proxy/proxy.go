@@ -1,0 +1,89 @@
+// Package proxy is the public side: one set of ports in front of all origins.
+//
+//	RTMP clients ─▶ rtmp.Server ───────┐
+//	HTTP clients ─▶ httpserver.Server ─┼▶ route.Router ─▶ origins
+//	                                   └▶ balancer (who serves what)
+//
+// Each protocol has a package of its own with the same shape: New, Listen, Run.
+// It starts no origin and knows nothing of processes.
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"srs-proxy/balancer"
+	"srs-proxy/proxy/httpserver"
+	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/route"
+	"srs-proxy/proxy/rtmp"
+)
+
+// Config of a Proxy. Zero values mean the defaults of the protocol packages.
+type Config struct {
+	RTMP string // where to listen for RTMP, "host:port" or ":port"
+	HTTP string // and for HTTP-FLV, HTTP-TS, MP3, AAC, HLS, DASH and files
+
+	Vhosts       []string      // vhosts that the origins know
+	RealIPPrefix bool          // see rtmp.Config.RealIP
+	PerIP        int           // connections per client address and port, see listener.Config
+	Handshaking  int           // see rtmp.Config
+	MaxSessions  int           // see route.Config
+	DialTimeout  time.Duration // see route.Config
+}
+
+// Proxy serves all protocols.
+type Proxy struct {
+	cfg  Config
+	rtmp *rtmp.Server
+	http *httpserver.Server
+}
+
+// New returns a Proxy over bal.
+func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
+	router := route.New(route.Config{Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions}, bal, log)
+	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
+	return &Proxy{
+		cfg:  cfg,
+		rtmp: rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
+		http: httpserver.New(httpserver.Config{Listen: cfg.HTTP, Listener: ln, DialTimeout: cfg.DialTimeout}, router, log),
+	}
+}
+
+// Listen binds every address, or none.
+func (p *Proxy) Listen() error {
+	if err := p.rtmp.Listen(); err != nil {
+		return fmt.Errorf("listen for RTMP: %w", err)
+	}
+	if err := p.http.Listen(); err != nil {
+		p.rtmp.Close()
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	return nil
+}
+
+// RTMPAddr is where RTMP is served, once Listen has returned.
+func (p *Proxy) RTMPAddr() net.Addr { return p.rtmp.Addr() }
+
+// HTTPAddr is where HTTP is served, once Listen has returned.
+func (p *Proxy) HTTPAddr() net.Addr { return p.http.Addr() }
+
+// Close frees the addresses of a proxy that will not Run.
+func (p *Proxy) Close() {
+	p.rtmp.Close()
+	p.http.Close()
+}
+
+// Run serves until ctx is cancelled, then ends all sessions.
+func (p *Proxy) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.rtmp.Run(ctx) })
+	g.Go(func() error { return p.http.Run(ctx) })
+	return g.Wait()
+}
