@@ -67,18 +67,38 @@ func helperPinSelf() error {
 	close(quit)
 	churn.Wait()
 
-	// Children may go where we no longer may, and leave us where we are.
-	cmd := exec.Command("grep", "Cpus_allowed_list", "/proc/self/status")
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if err := s.Start(cmd, first, 0); err != nil {
-		return err
+	// Children may go where we no longer may, even while we pin ourselves, and
+	// leave us where we are.
+	pinning := make(chan struct{})
+	var pinErr error
+	churn.Go(func() {
+		for {
+			select {
+			case <-pinning:
+				return
+			default:
+				pinErr = errors.Join(pinErr, PinSelf(last))
+			}
+		}
+	})
+	for range 50 {
+		cmd := exec.Command("grep", "Cpus_allowed_list", "/proc/self/status")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := s.Start(cmd, first, 0); err != nil {
+			return err
+		}
+		if err := cmd.Wait(); err != nil {
+			return err
+		}
+		if want := "Cpus_allowed_list:\t" + first.String() + "\n"; out.String() != want {
+			return fmt.Errorf("a child was born with %q, want %q", out.String(), want)
+		}
 	}
-	if err := cmd.Wait(); err != nil {
-		return err
-	}
-	if want := "Cpus_allowed_list:\t" + first.String() + "\n"; out.String() != want {
-		return fmt.Errorf("the child was born with %q, want %q", out.String(), want)
+	close(pinning)
+	churn.Wait()
+	if pinErr != nil {
+		return pinErr
 	}
 	sets, err := threadSets()
 	if err != nil {

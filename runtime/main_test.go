@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"pin-self":       helperPinSelf,
 		"raise-nofile":   helperRaiseNofile,
 		"full-table":     helperFullTable,
+		"main-thread":    helperMainThread,
 		"subreaper":      helperSubreaper,
 		"original-limit": helperOriginalLimit,
 	}[name]

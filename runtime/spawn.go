@@ -41,13 +41,17 @@ type spawnRequest struct {
 
 // NewSpawner starts the thread.
 func NewSpawner() *Spawner {
-	s := &Spawner{
+	s := newSpawner()
+	go s.spawnThread()
+	return s
+}
+
+func newSpawner() *Spawner {
+	return &Spawner{
 		requests: make(chan spawnRequest),
 		closed:   make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
-	go s.spawnThread()
-	return s
 }
 
 // Start is cmd.Start with the child on cpus (empty: wherever we may run) and with

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -238,7 +239,10 @@ func TestStartErrorsLeaveNothing(t *testing.T) {
 		{"no such CPU", "/bin/true", CPUSet{maxCPU - 1}, func(err error) bool {
 			return errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "CPUs 8191")
 		}},
-		{"one CPU of the set does not exist", "/bin/true", unusable, func(err error) bool {
+		{"of two CPUs one does not exist", "/bin/true", CPUSet{all[0], maxCPU - 1}, func(err error) bool {
+			return strings.Contains(err.Error(), "only "+all[:1].String()+" of them can be used")
+		}},
+		{"all CPUs and one that does not exist", "/bin/true", unusable, func(err error) bool {
 			return strings.Contains(err.Error(), "only "+all.String()+" of them can be used")
 		}},
 	} {
@@ -298,6 +302,43 @@ func TestCloseLeavesChildrenAlone(t *testing.T) {
 	}
 }
 
+// The main thread's affinity is what the world sees as ours, so a spawner that
+// happens to get it must move on.
+func TestSpawnerLeavesTheMainThread(t *testing.T) { runHelper(t, "main-thread") }
+
+func helperMainThread() error {
+	s := newSpawner()
+	moved := make(chan struct{})
+	hold := make(chan struct{})
+	defer close(hold)
+	// Goroutines that hold on to their threads, until one gets the main thread.
+	for got := make(chan bool); ; {
+		go func() {
+			goruntime.LockOSThread()
+			main := unix.Gettid() == os.Getpid()
+			got <- main
+			if main {
+				s.spawnThread()
+				close(moved)
+			}
+			<-hold
+		}()
+		if <-got {
+			break
+		}
+	}
+	if err := s.Start(exec.Command("true"), nil, 0); err != nil {
+		return err
+	}
+	select {
+	case <-moved:
+	case <-time.After(10 * time.Second):
+		return errors.New("the spawner keeps the main thread")
+	}
+	s.Close()
+	return nil
+}
+
 // threadEnded reports whether one of the threads before is gone; Go ends none but
 // those of locked goroutines.
 func threadEnded(t *testing.T, before []int) bool {
@@ -352,7 +393,17 @@ func helperOriginalLimit() error {
 
 // With many descriptors open our own limit must not be lowered for the sake of a
 // child: others would fail to open theirs.
-func TestSpawnWithAFullTable(t *testing.T) { runHelper(t, "full-table") }
+func TestSpawnWithAFullTable(t *testing.T) {
+	s := newTestSpawner(t)
+	cmd, stderr := helperCmd(t, "full-table")
+	// An original limit below what the helper's children ask for.
+	if err := s.Start(cmd, nil, 256); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+}
 
 func helperFullTable() error {
 	const childLimit = 300
@@ -391,8 +442,8 @@ func helperFullTable() error {
 	s := NewSpawner()
 	defer s.Close()
 	for range 30 {
-		// This child looks once Start has returned.
-		cmd := exec.Command("sh", "-c", "read go; ulimit -Sn; ulimit -Hn")
+		// This child looks at its birth, and again once Start has returned.
+		cmd := exec.Command("sh", "-c", "ulimit -Sn; read go; ulimit -Sn; ulimit -Hn")
 		var stdout bytes.Buffer
 		cmd.Stdout = &stdout
 		stdin, err := cmd.StdinPipe()
@@ -408,8 +459,12 @@ func helperFullTable() error {
 		if err := cmd.Wait(); err != nil {
 			return err
 		}
-		if want := fmt.Sprintf("%d\n%d\n", childLimit, ours.Max); stdout.String() != want {
-			return fmt.Errorf("the child has %q, want %q", stdout.String(), want)
+		var born, soft, hard uint64
+		if _, err := fmt.Sscan(stdout.String(), &born, &soft, &hard); err != nil {
+			return err
+		}
+		if born < childLimit || soft != childLimit || hard != ours.Max {
+			return fmt.Errorf("the child was born with %d, has %d and at most %d; want %d", born, soft, hard, childLimit)
 		}
 	}
 	stop()

@@ -60,7 +60,7 @@ func TestReadTopology(t *testing.T) {
 		{host: "two-sockets-v2-cpuset", cpus: "0-7,16-23,32-39,48-55", nodes: "n0p0:0-7,32-39 n1p1:16-23,48-55", cores: "0,32/16,48/1,33/17,49"},
 		{host: "v1-quota", cpus: "0-7", quota: 4, nodes: "n0p0:0-7", cores: "0-1/2-3/4-5/6-7"},
 		{host: "container-2.5", cpus: "0-15", quota: 2.5, nodes: "n0p0:0-15", cores: "0/1/2/3"},
-		{host: "container-v1", cpus: "1-2", quota: 1.5, nodes: "n0p0:1-2", cores: "1/2"},
+		{host: "container-v1", cpus: "1-2", quota: 1.2, nodes: "n0p0:1-2", cores: "1/2"},
 		{host: "offline-cpus", cpus: "0-2,6", nodes: "n0p0:0-2,6", cores: "0-1/2/6"},
 		{host: "no-numa", cpus: "0-3", nodes: "n0p0:0-1 n0p1:2-3", cores: "0/2/1/3"},
 		{host: "arm-no-smt", cpus: "0-5", nodes: "n0p0:0-5", cores: "0/1/2/3"},
