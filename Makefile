@@ -60,8 +60,8 @@ race:
 	$(GO) test -race -timeout 5m $$($(GO) list ./... | grep -v '/test\b')
 
 # Every fuzz target of every package, a few seconds each: Go runs one at a time.
-# When the time is up, Go now and then reports its own deadline as a failure
-# (golang.org/issue/75804); a finding always comes with the input it wrote.
+# When the time is up, a busy machine makes Go report its own deadline as a
+# failure now and then; a finding always comes with the input that it wrote.
 fuzz:
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d' ' -f2 | sort); do \

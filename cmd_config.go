@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
@@ -56,4 +58,21 @@ func configYAML(cfg *resolved) ([]byte, error) {
 		return nil, fmt.Errorf("write config as YAML: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+// originConfig prints the SRS config of one slot.
+func (p *program) originConfig(ctx context.Context, cfg *resolved, origin string) error {
+	s, err := newSetup(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	slot, err := strconv.Atoi(origin)
+	if err != nil || slot < 0 || slot >= len(s.cpus.Origins) {
+		return usageErrorf("flag --origin: %q is no origin; give 0 to %d", origin, len(s.cpus.Origins)-1)
+	}
+	text, err := s.originConfig(slot)
+	if err != nil {
+		return err
+	}
+	return printf(p.term.out, "%s", text)
 }

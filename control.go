@@ -41,7 +41,7 @@ const (
 // is its owner's alone (0600).
 type control struct {
 	path   string
-	report func() report
+	report func(context.Context) report
 	stop   func(now bool)
 	log    *slog.Logger
 
@@ -123,9 +123,9 @@ func (c *control) Run(ctx context.Context) error {
 	return fmt.Errorf("control socket %s: %w", c.path, err)
 }
 
-func (c *control) serveStatus(w http.ResponseWriter, _ *http.Request) {
+func (c *control) serveStatus(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(c.report()); err != nil {
+	if err := json.NewEncoder(w).Encode(c.report(r.Context())); err != nil {
 		c.log.Debug("control: write status", "error", err)
 	}
 }

@@ -56,7 +56,7 @@ func TestControlStatusAndStop(t *testing.T) {
 	stops := make(chan bool, 2)
 	stop := startControl(t, &control{
 		path:   path,
-		report: func() report { return report{Snapshot: sampleSnapshot(), RTMP: ":1935"} },
+		report: func(context.Context) report { return report{Snapshot: sampleSnapshot(), RTMP: ":1935"} },
 		stop:   func(now bool) { stops <- now },
 	})
 
@@ -104,7 +104,7 @@ func TestControlStatusAndStop(t *testing.T) {
 
 func TestControlSingleInstance(t *testing.T) {
 	path := filepath.Join(socketDir(t), "c.sock")
-	startControl(t, &control{path: path, report: func() report { return report{} }})
+	startControl(t, &control{path: path, report: func(context.Context) report { return report{} }})
 	err := (&control{path: path, log: quietLog()}).Listen()
 	if !errors.Is(err, errAlreadyRunning) || !strings.Contains(err.Error(), "pid") {
 		t.Errorf("second instance: %v", err)
@@ -125,7 +125,7 @@ func TestControlReplacesStaleSocket(t *testing.T) {
 		ln.SetUnlinkOnClose(false)
 		ln.Close()
 	}
-	startControl(t, &control{path: path, report: func() report { return report{} }})
+	startControl(t, &control{path: path, report: func(context.Context) report { return report{} }})
 	if pid, err := runningInstance(path); err != nil || pid != os.Getpid() {
 		t.Errorf("runningInstance = %d, %v", pid, err)
 	}

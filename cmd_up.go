@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"srs-proxy/balancer"
+	"srs-proxy/proxy"
+	"srs-proxy/runtime"
+	"srs-proxy/supervisor"
+)
+
+func (p *program) upCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "up",
+		Usage: "start the origins and the proxy in front of them",
+		Description: "Runs until Ctrl-C, SIGTERM or `srs-proxy down`; a second signal hurries the stop.\n" +
+			"Each flag has a variable and a key in the file of --config; flags win over variables, variables over the file.",
+		Flags: settingFlags(p.env),
+		Action: noArguments(func(c *cli.Context) error {
+			cfg, err := resolve(sourcesOf(c, p.env))
+			if err != nil {
+				return err
+			}
+			return p.up(c.Context, cfg)
+		}),
+	}
+}
+
+// instance is a running srs-proxy.
+type instance struct {
+	cfg     *resolved
+	setup   *setup
+	proxy   *proxy.Proxy
+	sup     *supervisor.Supervisor
+	control *control
+	bar     *progress
+	term    terminal
+	log     *slog.Logger
+	started time.Time
+	// stop begins the clean end; hurry skips its graceful part.
+	stop  context.CancelFunc
+	hurry func()
+}
+
+// up is the narrative: decide, bind, prepare, run, and the same backwards.
+func (p *program) up(ctx context.Context, cfg *resolved) error {
+	bar := newProgress(p.term.err, p.term.width)
+	log := newLogger(bar, cfg.LogLevel, cfg.LogFormat)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hurried := make(chan struct{})
+	in := &instance{
+		cfg: cfg, bar: bar, term: p.term, log: log, started: time.Now(),
+		stop: stop, hurry: sync.OnceFunc(func() { close(hurried) }),
+	}
+	signals := catchSignals()
+	defer signal.Stop(signals)
+	ended := make(chan struct{})
+	defer close(ended)
+	go in.obey(signals, ended)
+
+	// Whoever starts a second one wants to hear that, not which port is busy.
+	in.control = &control{path: cfg.Control, report: in.report, stop: in.stopOrHurry, log: log}
+	if err := in.control.refuseSecond(); err != nil {
+		return err
+	}
+	var err error
+	if in.setup, err = newSetup(ctx, cfg); err != nil {
+		return interrupted(ctx, err)
+	}
+	log.Info("origins run " + in.setup.software.found)
+	vhosts, err := in.setup.vhosts()
+	if err != nil {
+		return err
+	}
+
+	bal := balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
+	in.proxy = proxy.New(in.setup.proxyConfig(vhosts), bal, log)
+	if err := in.proxy.Listen(); err != nil {
+		return in.setup.explainListen(ctx, err)
+	}
+	in.sup = supervisor.New(in.setup.supervisorConfig(), bal, log)
+	if err := in.sup.Prepare(ctx); err != nil {
+		in.proxy.Close()
+		return interrupted(ctx, err)
+	}
+	if err := errors.Join(in.control.Listen(), runtime.PinSelf(in.setup.cpus.Proxy)); err != nil {
+		in.sup.Close()
+		in.proxy.Close()
+		return err
+	}
+	go in.hurryOn(hurried, ended)
+	return in.run(ctx)
+}
+
+// run ends when the context does, or when a part fails. Origins outlive the
+// proxy's sessions, and the control socket outlives both: `status` shows a stop.
+func (in *instance) run(ctx context.Context) error {
+	octx, stopOrigins := context.WithCancel(context.WithoutCancel(ctx))
+	cctx, stopControl := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopOrigins()
+	defer stopControl()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer stopOrigins()
+		return in.proxy.Run(gctx)
+	})
+	g.Go(func() error {
+		defer stopControl()
+		if err := in.sup.Run(octx); err != nil || octx.Err() != nil {
+			return err
+		}
+		return errors.New("the supervisor ended by itself")
+	})
+	g.Go(func() error { return in.control.Run(cctx) })
+	g.Go(func() error { return in.announce(gctx) })
+
+	err := g.Wait()
+	in.bar.End()
+	if err != nil {
+		return err
+	}
+	in.log.Info("stopped")
+	return nil
+}
+
+// catchSignals takes what would end us otherwise. Children get the defaults
+// back, because a handler, unlike an ignored signal, does not survive exec.
+func catchSignals() chan os.Signal {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	// nohup ignores SIGHUP for us; catching it would undo that.
+	if !signal.Ignored(unix.SIGHUP) {
+		signal.Notify(signals, unix.SIGHUP)
+	}
+	// Without a handler, a log into a closed pipe (`up | head`) would kill us at
+	// once and leave the origins behind.
+	signal.Notify(signals, unix.SIGPIPE)
+	return signals
+}
+
+// obey stops at the first signal and hurries at the next ones.
+func (in *instance) obey(signals <-chan os.Signal, ended <-chan struct{}) {
+	for asked := false; ; {
+		select {
+		case <-ended:
+			return
+		case s := <-signals:
+			if s == unix.SIGPIPE {
+				continue
+			}
+			if asked {
+				in.log.Warn("hurrying the stop", "signal", s.String())
+			} else {
+				in.log.Info("stopping; a second signal hurries", "signal", s.String())
+			}
+			in.stopOrHurry(asked)
+			asked = true
+		}
+	}
+}
+
+func (in *instance) stopOrHurry(now bool) {
+	if now {
+		in.hurry()
+	}
+	in.stop()
+}
+
+func (in *instance) hurryOn(hurried, ended <-chan struct{}) {
+	select {
+	case <-hurried:
+		in.sup.Hurry()
+	case <-ended:
+	}
+}
+
+// report is what status shows.
+func (in *instance) report(ctx context.Context) report {
+	s := in.sup.Snapshot(ctx)
+	return report{
+		Snapshot: s,
+		Totals:   s.Totals(),
+		Version:  version(),
+		Started:  in.started,
+		RTMP:     in.proxy.RTMPAddr().String(),
+		HTTP:     in.proxy.HTTPAddr().String(),
+		StateDir: in.cfg.StateDir,
+	}
+}
+
+// welcomeAfter is when the table is printed although not all origins are ready:
+// one that never starts must not hide what works.
+const welcomeAfter = 45 * time.Second
+
+// announce tells how far the origins are: a bar on a terminal, else a line a
+// second. When all are ready it prints the table and what to paste.
+func (in *instance) announce(ctx context.Context) error {
+	if !in.waitReady(ctx) {
+		return nil
+	}
+	in.bar.End()
+	if err := in.welcome(ctx); err != nil {
+		// A closed pipe for an output is no reason to end a media server.
+		in.log.Warn("print the table", "error", err)
+	}
+	return nil
+}
+
+// waitReady reports whether it is time for the table.
+func (in *instance) waitReady(ctx context.Context) bool {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	late := time.NewTimer(welcomeAfter)
+	defer late.Stop()
+	for {
+		p, changed := in.sup.Progress()
+		in.bar.Draw(p.Ready, p.Total, printable(p.Note))
+		if p.Ready == p.Total {
+			in.log.Info("all origins are ready", "origins", p.Total, "after", time.Since(in.started).Round(time.Millisecond))
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		case <-tick.C:
+			if in.term.width == 0 {
+				in.log.Info("waiting for origins", "ready", p.Ready, "of", p.Total, "note", p.Note)
+			}
+		case <-late.C:
+			in.log.Warn("not all origins are ready", "ready", p.Ready, "of", p.Total, "note", p.Note)
+			return true
+		}
+	}
+}
+
+func (in *instance) welcome(ctx context.Context) error {
+	if err := writeStatus(in.term.out, in.sup.Snapshot(ctx), false, in.term.colors); err != nil {
+		return err
+	}
+	return writeCommands(in.term.out, in.proxy.RTMPAddr(), in.proxy.HTTPAddr(), in.setup.software.builtin, in.term.colors)
+}
+
+// interrupted makes a stop during the preparation a clean end.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,10 @@
+package main
+
+import (
+	_ "embed"
+)
+
+// defaultTemplate is the config template that --template replaces.
+//
+//go:embed srs.tmpl.conf
+var defaultTemplate string

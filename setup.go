@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"srs-proxy/proxy"
+	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
+	"srs-proxy/supervisor"
+)
+
+// setup is what a Config means on this machine: everything that is decided
+// before the first socket is bound and the first process started. `up` runs it,
+// `check` examines it, `config --origin` prints a part of it.
+type setup struct {
+	cfg      *resolved
+	software software
+	version  srsconf.Version // of SRS; zero for the built-in origin
+	template *srsconf.Template
+	overlay  *srsconf.Overlay
+	cpus     runtime.Plan
+	ports    srsconf.PortPlan
+	nofile   uint64
+}
+
+// newSetup makes all decisions, in the order in which they depend on each other.
+func newSetup(ctx context.Context, cfg *resolved) (*setup, error) {
+	s := &setup{cfg: cfg, ports: srsconf.PortPlan{Base: cfg.PortBase}}
+	for _, decide := range []func(context.Context) error{
+		s.chooseSoftware, s.readTemplate, s.planCPUs, s.planPorts, s.raiseLimits,
+	} {
+		if err := decide(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *setup) chooseSoftware(ctx context.Context) (err error) {
+	if s.software, err = findSoftware(&s.cfg.Config); err != nil || s.software.builtin {
+		return err
+	}
+	s.version, err = srsconf.DetectVersion(ctx, s.software.command[0])
+	if err != nil {
+		return fmt.Errorf("%s is no SRS that can be run: %w; name another with --srs, or --srs %s for the built-in origin",
+			s.software.command[0], err, builtinOrigin)
+	}
+	return nil
+}
+
+func (s *setup) readTemplate(context.Context) (err error) {
+	name, text := "built-in template", defaultTemplate
+	if path := s.cfg.Template; path != "" {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("template %s: %w", path, withoutPath(err))
+		}
+		name, text = path, string(b)
+	}
+	if s.template, err = srsconf.ParseTemplate(name, text); err != nil {
+		return fmt.Errorf("template: %w", err)
+	}
+	if s.overlay, err = srsconf.LoadOverlay(s.cfg.Vhosts); err != nil {
+		return fmt.Errorf("vhosts file: %w", err)
+	}
+	return nil
+}
+
+func (s *setup) planCPUs(context.Context) error {
+	host, err := runtime.ReadTopology("/")
+	if err != nil {
+		return fmt.Errorf("CPUs of this machine: %w", err)
+	}
+	s.cpus, err = host.Plan(runtime.PlanRequest{
+		Origins:    s.cfg.Origins,
+		OriginCPUs: s.cfg.OriginCPUs,
+		ProxyCPUs:  s.cfg.ProxyCPUs,
+		Layout:     s.cfg.CPULayout,
+	})
+	if errors.Is(err, runtime.ErrCPUNotAllowed) {
+		return fmt.Errorf("%w; this process may use %s (see --origin-cpus and --proxy-cpus)", err, host.Allowed())
+	}
+	return err
+}
+
+func (s *setup) planPorts(context.Context) error {
+	lo, hi, err := runtime.EphemeralRange()
+	if err != nil {
+		return err
+	}
+	if err := s.ports.Validate(len(s.cpus.Origins), lo, hi, s.publicPorts()); err != nil {
+		return fmt.Errorf("%s: %w", s.cfg.value("port-base").place(), err)
+	}
+	return nil
+}
+
+// publicPorts are the proxy's own, which no origin may have.
+func (s *setup) publicPorts() []int {
+	var ports []int
+	for _, l := range s.publicListeners() {
+		if l.port != 0 {
+			ports = append(ports, l.port)
+		}
+	}
+	return ports
+}
+
+func (s *setup) raiseLimits(context.Context) (err error) {
+	if s.nofile, err = runtime.RaiseNofile(s.cfg.NoFile); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	if need := uint64(s.cfg.MaxConnections + srsReservedFiles); s.cfg.MaxConnections > 0 && s.nofile <= need {
+		return fmt.Errorf("%s: %d connections need a limit of open files above %d, and this machine allows %d; lower it or raise the hard limit (ulimit -Hn, LimitNOFILE=)",
+			s.cfg.value("max-connections").place(), s.cfg.MaxConnections, need, s.nofile)
+	}
+	return nil
+}
+
+// supervisorConfig is the setup as the supervisor takes it.
+func (s *setup) supervisorConfig() supervisor.Config {
+	return supervisor.Config{
+		StateDir:       s.cfg.StateDir,
+		Command:        s.software.command,
+		BuiltIn:        s.software.builtin,
+		Version:        s.version,
+		Template:       s.template,
+		Overlay:        s.overlay,
+		Ports:          s.ports,
+		CPUs:           s.cpus.Origins,
+		Nofile:         s.nofile,
+		MaxConnections: s.cfg.maxConnections(s.nofile),
+		Env:            childEnvironment(),
+	}
+}
+
+// originConfig renders the config of one slot, as the supervisor will.
+func (s *setup) originConfig(slot int) ([]byte, error) {
+	id := "origin-" + strconv.Itoa(slot)
+	dir := filepath.Join(s.cfg.StateDir, id)
+	text, err := s.template.Render(srsconf.Params{
+		Slot:           slot,
+		ID:             id,
+		Version:        s.version,
+		Ports:          s.ports.Ports(slot),
+		WorkDir:        dir,
+		LogFile:        filepath.Join(dir, "srs.log"),
+		PIDFile:        filepath.Join(dir, "srs.pid"),
+		MaxConnections: s.cfg.maxConnections(s.nofile),
+		Overlay:        s.overlay.For(slot),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("config of %s: %w", id, err)
+	}
+	return text, nil
+}
+
+// vhosts are those that the origins' config names: the proxy folds all other
+// hosts into the default one, as SRS does.
+func (s *setup) vhosts() ([]string, error) {
+	text, err := s.originConfig(0)
+	if err != nil {
+		return nil, err
+	}
+	root, err := srsconf.Parse("config of the first origin", text)
+	if err != nil {
+		return nil, fmt.Errorf("vhosts: %w", err)
+	}
+	return srsconf.Vhosts(root), nil
+}
+
+// filesPerSession is what a session holds of the proxy's descriptors: a socket
+// on each side and a pipe for each direction of the splice.
+const filesPerSession = 6
+
+// proxyConfig is the setup as the proxy takes it.
+func (s *setup) proxyConfig(vhosts []string) proxy.Config {
+	return proxy.Config{
+		RTMP:         s.cfg.RTMP,
+		HTTP:         s.cfg.HTTP,
+		Vhosts:       vhosts,
+		RealIPPrefix: s.cfg.RealIPPrefix.enabled(!s.software.builtin),
+		PerIP:        s.cfg.MaxConnectionsPerIP,
+		Handshaking:  s.cfg.MaxHandshaking,
+		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
+		DialTimeout:  s.cfg.DialTimeout,
+	}
+}
+
+// explainListen adds to a failed Listen of the proxy who has the port and which
+// flag moves us away from it.
+func (s *setup) explainListen(ctx context.Context, err error) error {
+	if !isBusy(err) {
+		return err
+	}
+	for _, l := range s.publicListeners() {
+		if tryPort(ctx, l.addr) != nil {
+			return fmt.Errorf("%s is held by %s; stop that one, or choose another --%s", l, portHolder("tcp", l.port), l.flag)
+		}
+	}
+	return err
+}
+
+// publicListener is one of the proxy's addresses.
+type publicListener struct {
+	address
+	flag string
+	addr string
+}
+
+func (l publicListener) String() string { return fmt.Sprintf("port %d (%s)", l.port, l.flag) }
+
+func (s *setup) publicListeners() []publicListener {
+	var all []publicListener
+	for _, l := range []publicListener{{flag: "rtmp", addr: s.cfg.RTMP}, {flag: "http", addr: s.cfg.HTTP}} {
+		if a, err := splitAddress(l.addr); err == nil {
+			l.address = a
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+func isBusy(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
+
+// portHolder names the process that has a port, as well as it may be seen.
+func portHolder(network string, port int) string {
+	pid, comm, found, err := runtime.PortOwner(network, port)
+	switch {
+	case err != nil || !found:
+		return "another process"
+	case pid == 0:
+		return "a process of another user or container"
+	default:
+		return "pid " + strconv.Itoa(pid) + " (" + printable(comm) + ")"
+	}
+}
+
+// tryPort proves that a port can be bound without SO_REUSEPORT.
+func tryPort(ctx context.Context, listen string) error {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", listen)
+	if err != nil {
+		return err
+	}
+	return ln.Close()
+}
