@@ -52,7 +52,7 @@ func start(t *testing.T, tune func(*Config), origins ...string) *env {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	e.Server = New(cfg, route.New(route.Config{Vhosts: []string{"known.example"}}, e.bal, log), log)
+	e.Server = New(cfg, route.New(route.Config{Vhosts: []string{"known.example", "ts.example", "aac.example", "mp3.example", "keys.example", "hooks.example"}}, e.bal, log), log)
 	if err := e.Listen(); err != nil {
 		t.Fatal(err)
 	}
