@@ -177,15 +177,18 @@ func TestSRS(t *testing.T) {
 	t.Run("play before publish", func(t *testing.T) {
 		// The player waits on the origin where the publisher will be: with its lease it
 		// decides where that is.
-		s := balancer.Stream{Vhost: balancer.DefaultVhost, App: "live", Name: "early"}
 		early := e.dial("GET /live/early.flv HTTP/1.1\r\nHost: x\r\n\r\n")
 		defer early.Close()
-		eventually(t, "the player waits", func() bool { return e.Stats().Active == 1 })
-		at, err := e.bal.Lookup(t.Context(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		to := map[string]srs{"o0": o, "o1": other}[at.ID]
+		var to srs
+		eventually(t, "the player holds a lease", func() bool {
+			statuses, _ := e.bal.Origins(t.Context())
+			for i, st := range statuses {
+				if st.Players == 1 {
+					to = []srs{o, other}[i]
+				}
+			}
+			return to != srs{}
+		})
 		run(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-i", h264aac, "-c", "copy", "-f", "flv", "rtmp://"+to.rtmp+"/live/early")
 		if head := early.head(); !strings.HasPrefix(head, "HTTP/1.1 200") {
 			t.Errorf("the player got %q", head)
