@@ -81,6 +81,11 @@ func (o *Origin) sendLive(ctx context.Context, cancel context.CancelCauseFunc, c
 	if err := conn.SetDeadline(time.Time{}); err != nil { // of the request's header
 		return err
 	}
+	st.play(pl)
+	defer st.leave(pl)
+	if !o.hub.publishing(st) {
+		pl.q.close(errEnded) // it ended between the look and here
+	}
 	chunked := r.ProtoAtLeast(1, 1)
 	header.Set("Content-Type", contentType)
 	header.Set("Connection", "close")
@@ -97,11 +102,6 @@ func (o *Origin) sendLive(ctx context.Context, cancel context.CancelCauseFunc, c
 		return err
 	}
 
-	st.play(pl)
-	defer st.leave(pl)
-	if !o.hub.publishing(st) {
-		pl.q.close(errEnded) // it ended between the look and here
-	}
 	read := make(chan struct{})
 	go func() { // a client that goes is seen by reading
 		defer close(read)
@@ -116,7 +116,7 @@ func (o *Origin) sendLive(ctx context.Context, cancel context.CancelCauseFunc, c
 		<-read
 	}()
 
-	out := &sink{conn: conn, framing: f, chunked: chunked, merge: o.cfg.MergedWrite}
+	out := &sink{conn: conn, framing: f, chunked: chunked, merge: o.cfg.MergedWrite, stall: o.stall}
 	err := out.run(ctx, pl.q)
 	if chunked && errors.Is(err, errEnded) {
 		if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {

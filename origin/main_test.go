@@ -44,7 +44,20 @@ type testOrigin struct {
 func start(t *testing.T, cfg Config) *testOrigin {
 	t.Helper()
 	logs := &lockedBuffer{}
-	o := New(cfg, slog.New(slog.NewTextHandler(logs, nil)))
+	o := run(t, New(cfg, slog.New(slog.NewTextHandler(logs, nil))))
+	o.logs = logs
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("origin's log:\n%s", logs)
+		}
+	})
+	return o
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func run(t *testing.T, o *Origin) *testOrigin {
+	t.Helper()
 	if err := o.Listen(); err != nil {
 		t.Fatal(err)
 	}
@@ -61,11 +74,8 @@ func start(t *testing.T, cfg Config) *testOrigin {
 		case <-time.After(10 * time.Second):
 			t.Error("Run did not end")
 		}
-		if t.Failed() {
-			t.Logf("origin's log:\n%s", logs)
-		}
 	})
-	return &testOrigin{o, t, logs}
+	return &testOrigin{o, t, nil}
 }
 
 func (o *testOrigin) rtmpURL(path string) string {

@@ -101,6 +101,7 @@ type Origin struct {
 	serviceID string
 	started   time.Time
 	procs     procSampler
+	stall     time.Duration // writeStall; tests can't wait so long
 
 	rtmp, http, api []*listener
 	pid             *pidFile
@@ -128,7 +129,7 @@ func New(cfg Config, log *slog.Logger) *Origin {
 	if cfg.Heartbeat.Interval <= 0 {
 		cfg.Heartbeat.Interval = def.Heartbeat.Interval
 	}
-	o := &Origin{cfg: cfg, log: log, hub: newHub(cfg), serverID: cfg.ServerID, serviceID: randomID(8), started: time.Now()}
+	o := &Origin{cfg: cfg, log: log, hub: newHub(cfg), serverID: cfg.ServerID, serviceID: randomID(8), started: time.Now(), stall: writeStall}
 	if o.serverID == "" {
 		o.serverID = "vid-" + randomID(7)
 	}

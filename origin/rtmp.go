@@ -259,9 +259,12 @@ func (s *rtmpSession) answer(c rtmp.Command) error {
 	case "_result", "_error", "onStatus", "deleteStream", "closeStream", "FCUnpublish":
 		return nil
 	}
-	// _checkbw, getStreamLength and whatever else: SRS answers any call that
-	// asks for an answer with nulls.
-	if c.TransactionID > 0 {
+	// _checkbw and whatever else: SRS answers any call that asks for an answer
+	// with nulls. The length of a live stream is 0; ffmpeg warns of a null there.
+	switch {
+	case c.TransactionID > 0 && c.Name == "getStreamLength":
+		return s.reply(c, nil, 0.0)
+	case c.TransactionID > 0:
 		return s.reply(c, nil, nil)
 	}
 	return nil

@@ -12,9 +12,8 @@ import (
 const (
 	batchBytes = 256 << 10
 	// writeStall is without progress for how long a player is given up. Deadlines
-	// are moved only every stallStep, so it is 25 to 30 s in fact.
+	// are moved only when a sixth of it has passed, so it is 25 to 30 s in fact.
 	writeStall = 30 * time.Second
-	stallStep  = 5 * time.Second
 )
 
 // framing turns frames into what a protocol puts on the wire.
@@ -31,6 +30,7 @@ type sink struct {
 	framing framing
 	chunked bool // HTTP/1.1 chunked coding around each batch
 	merge   time.Duration
+	stall   time.Duration
 
 	deadline time.Time
 	frames   []*frame
@@ -111,13 +111,13 @@ func (s *sink) write(frames []*frame) error {
 	return err
 }
 
-// extend moves the write deadline, at most every stallStep: a timer costs more
-// than a look at the clock.
+// extend moves the write deadline, but not each time: a timer costs more than a
+// look at the clock.
 func (s *sink) extend() error {
 	now := time.Now()
-	if s.deadline.Sub(now) > writeStall-stallStep {
+	if s.deadline.Sub(now) > s.stall-s.stall/6 {
 		return nil
 	}
-	s.deadline = now.Add(writeStall)
+	s.deadline = now.Add(s.stall)
 	return s.conn.SetWriteDeadline(s.deadline)
 }
