@@ -19,8 +19,7 @@ import (
 // original one back in the child. It stops doing so for good once somebody calls
 // syscall.Setrlimit(RLIMIT_NOFILE), after which a child is born with the limit in
 // force here. There is no hook between fork and exec, and prlimit(2) on the child
-// after Start comes too late: SRS compares the limit with its max_connections as
-// it starts.
+// after Start is too late for a program that looks at its limit as it starts.
 //
 // So the limit is set here, the child is forked, and ours is put back, under
 // hostMu. Raising ours for that moment harms nobody. Lowering it would make
@@ -28,6 +27,11 @@ import (
 // is done only while we hold less than half of that many. Beyond, on a proxy full
 // of clients, the child is born with our own, higher limit, and prlimit brings it
 // down before Start returns: never less than asked, at no moment.
+//
+// It is the soft limit. The hard one stays ours, since lowering it can't be
+// undone without privilege, and programs that raise their own still can: SRS does
+// as it starts (_st_io_init in its st-srs/io.c, before it compares the limit with
+// max_connections + 128), and so does every Go program.
 
 // RaiseNofile raises our own soft RLIMIT_NOFILE to want, and the hard one with it
 // where we are privileged (CAP_SYS_RESOURCE); 0 asks for all that the hard limit allows. It never
