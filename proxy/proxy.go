@@ -49,10 +49,15 @@ type Proxy struct {
 func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	router := route.New(route.Config{Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions}, bal, log)
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
+	web := httpserver.DefaultConfig()
+	web.Listen, web.Listener = cfg.HTTP, ln
+	if cfg.DialTimeout > 0 {
+		web.DialTimeout = cfg.DialTimeout
+	}
 	return &Proxy{
 		cfg:  cfg,
 		rtmp: rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
-		http: httpserver.New(httpserver.Config{Listen: cfg.HTTP, Listener: ln, DialTimeout: cfg.DialTimeout}, router, log),
+		http: httpserver.New(web, router, log),
 	}
 }
 

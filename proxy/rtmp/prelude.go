@@ -16,6 +16,10 @@ const (
 	preludeMax = 64 << 10
 	// clientStreamID is the message stream that createStream gives, as SRS's.
 	clientStreamID = 1
+	// chunkSize is what SRS announces before it answers connect, in bytes. With the
+	// initial 128 the answer takes several chunks, which some clients (go-oryx-lib)
+	// can't read.
+	chunkSize = 60_000
 	// ackWindow is what SRS announces as window and bandwidth, in bytes.
 	ackWindow = 2_500_000
 )
@@ -168,8 +172,8 @@ func (p *prelude) result(c rtmp.Command, kind answerKind, arg any) error {
 	return p.out.WriteMessage(r)
 }
 
-// connect answers connect with what SRS answers: window, bandwidth, _result and
-// onBWDone. The chunk size is the origin's to set.
+// connect answers connect with what SRS answers: window, bandwidth, chunk size,
+// _result and onBWDone.
 func (p *prelude) connect(c rtmp.Command) error {
 	args := amf0.AsObject(c.Object)
 	if args == nil {
@@ -197,7 +201,9 @@ func (p *prelude) connect(c rtmp.Command) error {
 	if err != nil {
 		return err
 	}
-	return p.out.WriteMessages(rtmp.ControlMessage(rtmp.TypeWindowAckSize, ackWindow), rtmp.PeerBandwidthMessage(ackWindow), result, bwDone)
+	return p.out.WriteMessages(
+		rtmp.ControlMessage(rtmp.TypeWindowAckSize, ackWindow), rtmp.PeerBandwidthMessage(ackWindow),
+		rtmp.ControlMessage(rtmp.TypeSetChunkSize, chunkSize), result, bwDone)
 }
 
 // printable keeps a stranger's word short and free of control characters.

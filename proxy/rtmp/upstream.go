@@ -192,6 +192,11 @@ func (u *upstream) prologue() error {
 		}
 		accepted = accepted || accepts(m)
 	}
+	if out := u.session.prelude.out; out.ChunkSize() != u.in.ChunkSize() {
+		if err := out.SetChunkSize(u.in.ChunkSize()); err != nil {
+			return err
+		}
+	}
 	// What was read beyond the last message.
 	_, err := u.session.client.Write(u.in.Buffered())
 	return err
@@ -213,6 +218,5 @@ func accepts(m rtmp.Message) bool {
 // canSplice tells whether the client's decoder can follow the origin's encoder
 // from the next byte on.
 func (u *upstream) canSplice() bool {
-	return u.in.AtBoundary() && u.in.ChunkSize() == u.session.prelude.out.ChunkSize() &&
-		(u.fullHeaders || len(u.inherits) == 0)
+	return u.in.AtBoundary() && (u.fullHeaders || len(u.inherits) == 0)
 }
