@@ -177,6 +177,7 @@ func TestSRS(t *testing.T) {
 	t.Run("play before publish", func(t *testing.T) {
 		// The player waits on the origin where the publisher will be: with its lease it
 		// decides where that is.
+		eventually(t, "earlier sessions are over", func() bool { return e.router.Sessions() == 0 })
 		early := e.dial("GET /live/early.flv HTTP/1.1\r\nHost: x\r\n\r\n")
 		defer early.Close()
 		var to srs
