@@ -31,6 +31,7 @@ type Reader struct {
 	consumed  int64 // bytes decoded
 	chunkAt   int64 // where the chunk being read began
 	startedAt int64 // where the last message returned began
+	scratch   [11]byte
 }
 
 // chunkStream is the decoder's state of one chunk stream id.
@@ -207,12 +208,12 @@ func (r *Reader) stream(csid uint32, format uint8) (*chunkStream, error) {
 // messageHeader is section 5.3.1.2.
 func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error {
 	size := [4]int{11, 7, 3, 0}[format]
-	var h [11]byte
-	if err := r.readFull(h[:size]); err != nil {
-		return err
-	}
 	if format == 3 {
 		return r.inheritHeader(s)
+	}
+	h := r.scratch[:size]
+	if err := r.readFull(h); err != nil {
+		return err
 	}
 	field := uint24(h[0:])
 	s.extended = field == extended
@@ -227,11 +228,9 @@ func (r *Reader) messageHeader(s *chunkStream, format uint8, csid uint32) error 
 		s.streamID = binary.LittleEndian.Uint32(h[7:])
 	}
 	if s.extended {
-		var e [4]byte
-		if err := r.readFull(e[:]); err != nil {
+		if err := r.readExtended(s); err != nil {
 			return err
 		}
-		s.ext = binary.BigEndian.Uint32(e[:])
 		field = s.ext
 	}
 	switch {
@@ -252,14 +251,20 @@ func (r *Reader) inheritHeader(s *chunkStream) error {
 	}
 	if s.extended {
 		// A new message has its own: the delta, as ffmpeg sends and reads it.
-		var e [4]byte
-		if _, err := io.ReadFull(r.br, e[:]); err != nil {
+		if err := r.readExtended(s); err != nil {
 			return err
 		}
-		s.ext = binary.BigEndian.Uint32(e[:])
 		s.delta = s.ext
 	}
 	s.timestamp += s.delta
+	return nil
+}
+
+func (r *Reader) readExtended(s *chunkStream) error {
+	if err := r.readFull(r.scratch[:4]); err != nil {
+		return err
+	}
+	s.ext = binary.BigEndian.Uint32(r.scratch[:4])
 	return nil
 }
 
@@ -280,7 +285,8 @@ func (r *Reader) skipExtended(s *chunkStream) error {
 			return nil
 		}
 	}
-	_, err := r.br.Discard(4)
+	n, err := r.br.Discard(4)
+	r.consumed += int64(n)
 	return err
 }
 
