@@ -1,0 +1,53 @@
+package rtmp
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// nginxModule is where Debian's libnginx-mod-rtmp puts its module.
+const nginxModule = "/usr/lib/nginx/modules/ngx_rtmp_module.so"
+
+// nginx-rtmp compresses its chunk headers and does not name itself, so nothing
+// about its encoder can be taken for granted.
+func TestNginxOrigin(t *testing.T) {
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("no nginx")
+	}
+	if _, err := os.Stat(nginxModule); err != nil {
+		t.Skip("no libnginx-mod-rtmp")
+	}
+	dir, addr := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf("load_module %s;\ndaemon off; master_process off; pid %s/pid; error_log %s/err;\nevents { worker_connections 100; }\nrtmp { access_log off; server { listen %s; application live { live on; } } }\n",
+		nginxModule, dir, dir, addr)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(nginx, "-c", conf, "-p", dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	waitFor(t, 10*time.Second, "nginx listens", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	r := newRig(t, Config{}, addr)
+	publish(t, r.url("/live/a"))
+	waitFor(t, 5*time.Second, "publisher is routed", func() bool { return r.origins()[0].Publishers == 1 })
+	wantCodecs(t, r.url("/live/a"))
+}
