@@ -50,6 +50,8 @@ type instance struct {
 	// stop begins the clean end; hurry skips its graceful part.
 	stop  context.CancelFunc
 	hurry func()
+	// supLevel is from where on the supervisor's lines are shown.
+	supLevel slog.LevelVar
 }
 
 // up is the narrative: decide, bind, prepare, run, and the same backwards.
@@ -89,7 +91,10 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 	if err := in.proxy.Listen(); err != nil {
 		return in.setup.explainListen(ctx, err)
 	}
-	in.sup = supervisor.New(in.setup.supervisorConfig(), bal, log)
+	if cfg.LogLevel >= slog.LevelInfo {
+		in.supLevel.Set(slog.LevelWarn) // until all are ready
+	}
+	in.sup = supervisor.New(in.setup.supervisorConfig(), bal, slog.New(quieting{log.Handler(), &in.supLevel}))
 	if err := in.sup.Prepare(ctx); err != nil {
 		in.proxy.Close()
 		return interrupted(ctx, err)
@@ -210,6 +215,7 @@ func (in *instance) announce(ctx context.Context) error {
 		return nil
 	}
 	in.bar.End()
+	in.supLevel.Set(slog.LevelDebug) // what --log-level says is enough from here on
 	if err := in.welcome(ctx); err != nil {
 		// A closed pipe for an output is no reason to end a media server.
 		in.log.Warn("print the table", "error", err)

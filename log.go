@@ -18,6 +18,27 @@ func newLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
+// quieting holds a part's lines below a level back until that is lowered: a
+// hundred origins that become ready are one line a second, not a hundred lines.
+type quieting struct {
+	slog.Handler
+	level *slog.LevelVar
+}
+
+func (q quieting) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs keeps a logger's children quiet too.
+func (q quieting) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return quieting{q.Handler.WithAttrs(attrs), q.level}
+}
+
+// WithGroup keeps a logger's children quiet too.
+func (q quieting) WithGroup(name string) slog.Handler {
+	return quieting{q.Handler.WithGroup(name), q.level}
+}
+
 // logFile is a log that is opened again on a signal, so that logrotate can
 // move it away (SRS does so on SIGUSR1).
 type logFile struct {
