@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// checkNothingLeft proves that an instance which has ended left no process, no
+// zombie, no port and no file that would stop or mislead the next one.
+func (in *instance) checkNothingLeft() {
+	in.t.Helper()
+	for _, p := range processesOf(in.stateDir) {
+		in.t.Errorf("a process is left: %s", p)
+	}
+	in.mu.Lock()
+	pids := in.pids
+	in.mu.Unlock()
+	for pid := range pids {
+		// An orphan would be our child by now, and a zombie until we wait for it.
+		if st, ok := procStat(pid); ok && st.parent == os.Getpid() {
+			in.t.Errorf("origin pid %d is left, in state %s", pid, st.state)
+		}
+	}
+	for p := in.ports.RTMP; p <= in.ports.last; p++ {
+		checkBindable(in.t, p)
+	}
+	for _, name := range []string{"control.sock", "state.json"} {
+		if _, err := os.Lstat(filepath.Join(in.stateDir, name)); err == nil {
+			in.t.Errorf("%s is left in the state dir", name)
+		}
+	}
+}
+
+// checkBindable gives a port a moment: the kernel frees a listener after the
+// last socket of it, which may be a connection of a client that just ended.
+func checkBindable(t *testing.T, port int) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := bindable(port)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("port %d cannot be bound: %v", port, err)
+			return
+		}
+	}
+}
+
+// checkLog proves that the program had no accident that it survived.
+func (in *instance) checkLog() {
+	in.t.Helper()
+	for _, word := range []string{"panic", "DATA RACE", "fatal error", "state machine"} {
+		for line := range strings.Lines(in.err.String()) {
+			if strings.Contains(line, word) {
+				in.t.Errorf("the log has %q: %s", word, line)
+				break
+			}
+		}
+	}
+}
+
+// processesOf lists the processes that have a folder in their command line.
+func processesOf(dir string) (found []string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		args, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && bytes.Contains(args, []byte(dir)) {
+			found = append(found, fmt.Sprintf("pid %d %s", pid, bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
+		}
+	}
+	return found
+}
+
+// stat is what we need of /proc/PID/stat.
+type stat struct {
+	state  string
+	parent int
+	ticks  int // of CPU, 100 a second
+}
+
+func procStat(pid int) (stat, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, false
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	parent, _ := strconv.Atoi(f[1])
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return stat{state: f[0], parent: parent, ticks: user + system}, true
+}
+
+// zombiesOf counts the dead children that a process has not waited for.
+func zombiesOf(parent int) (n int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			if st, ok := procStat(pid); ok && st.parent == parent && st.state == "Z" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// procField reads a field of /proc/PID/status, such as VmRSS.
+func procField(t *testing.T, pid int, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, _ := strings.Cut(line, ":"); key == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("/proc/%d/status has no %s", pid, name)
+	return ""
+}
+
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
