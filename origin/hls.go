@@ -3,6 +3,7 @@ package origin
 import (
 	"fmt"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 // republish, with a discontinuity, because HEVC and MP3 belong in it, and because
 // the packets are those that HTTP-TS players get. Guarded by its stream's mutex.
 type hlsWindow struct {
-	name     string // of the stream
+	name     string // of the stream, as it is written in a URL
 	fragment int64  // ms
 	window   int64  // ms
 
@@ -51,7 +52,7 @@ const retiredSegments = 3
 
 func newHLSWindow(name string, fragment, window time.Duration) *hlsWindow {
 	return &hlsWindow{
-		name:     name,
+		name:     url.PathEscape(name),
 		fragment: fragment.Milliseconds(),
 		window:   window.Milliseconds(),
 		// Numbers begin with the clock: a stream that moves to another origin, or an

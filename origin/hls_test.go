@@ -152,7 +152,7 @@ func TestHLSViewersAreCounted(t *testing.T) {
 func TestHLSOutlivesThePublication(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig()
-	cfg.HLSWindow = 3 * time.Second
+	cfg.HLSWindow, cfg.HLSDispose = 3*time.Second, 10*time.Second
 	o := start(t, cfg)
 	run := func() {
 		pub := o.publisher("a")
@@ -177,7 +177,11 @@ func TestHLSOutlivesThePublication(t *testing.T) {
 	if strings.Count(second, "#EXT-X-DISCONTINUITY\n") != 1 {
 		t.Errorf("a republish leaves no discontinuity:\n%s", second)
 	}
-	o.hub.tick(time.Now().Add(2*cfg.HLSWindow + time.Second))
+	o.hub.tick(time.Now().Add(cfg.HLSDispose - time.Second))
+	if o.hub.find(key) == nil {
+		t.Error("the stream is gone too early")
+	}
+	o.hub.tick(time.Now().Add(cfg.HLSDispose + time.Second))
 	if o.hub.find(key) != nil {
 		t.Error("the stream stays for ever")
 	}

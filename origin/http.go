@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"srs-proxy/protocol/streamurl"
@@ -41,9 +42,10 @@ func (o *Origin) newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(o.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(o.log.Handler(), slog.LevelWarn), // panics, mostly
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -110,12 +112,11 @@ func notFound(w http.ResponseWriter) { http.Error(w, "Not Found", http.StatusNot
 // clientIP is the real client's where a proxy tells it. As in SRS, X-Forwarded-For
 // and then X-Real-IP are believed; they only name clients in the API.
 func clientIP(r *http.Request) string {
-	if f := r.Header.Get("X-Forwarded-For"); f != "" {
-		first, _, _ := strings.Cut(f, ",")
-		return strings.TrimSpace(first)
-	}
-	if ip := r.Header.Get("X-Real-IP"); ip != "" {
-		return ip
+	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
+	for _, s := range []string{first, r.Header.Get("X-Real-IP")} {
+		if ip, err := netip.ParseAddr(strings.TrimSpace(s)); err == nil {
+			return ip.String()
+		}
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -124,9 +125,18 @@ func clientIP(r *http.Request) string {
 	return host
 }
 
-// withoutQuery keeps tokens out of the API.
-func withoutQuery(url string) string {
+// withoutSecrets keeps what may be a token or a password out of the API: the query,
+// and what is before the host.
+func withoutSecrets(url string) string {
 	url, _, _ = strings.Cut(url, "?")
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return url
+	}
+	authority, path, _ := strings.Cut(rest, "/")
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		return scheme + "://" + authority[i+1:] + "/" + path
+	}
 	return url
 }
 
@@ -135,7 +145,7 @@ func withoutQuery(url string) string {
 func httpClient(r *http.Request, key streamurl.Stream, typ, ext string) *client {
 	return &client{
 		key: key, typ: typ, ip: clientIP(r), name: key.Name + ext,
-		pageURL: withoutQuery(r.Referer()),
+		pageURL: withoutSecrets(r.Referer()),
 		tcURL:   "http://" + r.Host + "/" + key.App,
 	}
 }

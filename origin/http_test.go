@@ -45,7 +45,7 @@ func TestHTTPFLV(t *testing.T) {
 	o.awaitStream("/live/a", true, true)
 
 	for _, proto := range []string{"1.1", "1.0"} {
-		_, _, resp := o.raw("GET /live/a.flv?token=x HTTP/" + proto + "\r\nHost: example.com\r\nOrigin: http://page\r\nX-Forwarded-For: 192.0.2.7, 10.0.0.1\r\n\r\n")
+		_, _, resp := o.raw("GET /live/a.flv?token=x HTTP/" + proto + "\r\nHost: example.com\r\nOrigin: http://page\r\nX-Forwarded-For: 192.0.2.7, 10.0.0.1\r\nX-Real-IP: 192.0.2.8\r\n\r\n")
 		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Fatalf("HTTP/%s: %v", proto, resp)
 		}
@@ -257,4 +257,35 @@ func TestStalledPlayerIsClosed(t *testing.T) {
 		to.api("/api/v1/clients/", &r)
 		return len(r.Clients) == 1 && r.Clients[0].Publish
 	})
+}
+
+func TestWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"rtmp://h/live":              "rtmp://h/live",
+		"rtmp://h:1935/live?token=x": "rtmp://h:1935/live",
+		"rtmp://u:p@h/live/a@b":      "rtmp://h/live/a@b",
+		"live?x":                     "live",
+		"":                           "",
+	} {
+		if got := withoutSecrets(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestFLVHeaderWaitsForATrack(t *testing.T) {
+	t.Parallel()
+	script := &frame{kind: kindScript, payload: []byte("x")}
+	f := &flvFraming{}
+	var scratch []byte
+	for i := range flvPatience - 1 {
+		if bufs := f.append(nil, &scratch, []*frame{script}); len(bufs) > 0 {
+			t.Fatalf("%d script tags began the file", i+1)
+		}
+	}
+	bufs := f.append(nil, &scratch, []*frame{script})
+	if len(bufs) != 1+3*flvPatience || bufs[0][4] != flvAudio|flvVideo {
+		t.Errorf("after %d tags: %d buffers", flvPatience, len(bufs))
+	}
 }

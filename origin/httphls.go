@@ -175,11 +175,13 @@ func (o *Origin) serveSegment(w http.ResponseWriter, r *http.Request, key stream
 	if r.Method == http.MethodHead {
 		return true
 	}
+	// Time enough at 128 kb/s; slower than that nobody watches.
 	control := http.NewResponseController(w)
+	enough := writeStall + time.Duration(size/(16<<10))*time.Second
+	if err := control.SetWriteDeadline(time.Now().Add(enough)); err != nil {
+		return true
+	}
 	for _, c := range chunks {
-		if err := control.SetWriteDeadline(time.Now().Add(writeStall)); err != nil {
-			return true
-		}
 		n, err := w.Write(c)
 		if known {
 			m.out.Add(int64(n))

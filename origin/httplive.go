@@ -172,8 +172,11 @@ func (v *flvFraming) append(bufs net.Buffers, scratch *[]byte, frames []*frame) 
 	if !v.headed {
 		v.pending = append(v.pending, frames...)
 		flags := v.flags()
-		if flags == 0 {
+		switch {
+		case flags == 0 && len(v.pending) < flvPatience:
 			return bufs
+		case flags == 0:
+			flags = flvAudio | flvVideo
 		}
 		*scratch = append(*scratch, 'F', 'L', 'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0)
 		bufs = append(bufs, *scratch)
@@ -185,24 +188,31 @@ func (v *flvFraming) append(bufs net.Buffers, scratch *[]byte, frames []*frame) 
 	return bufs
 }
 
+// Flags of the header; and for how many frames without audio and video, such as
+// captions, it waits.
+const (
+	flvAudio    = 4
+	flvVideo    = 1
+	flvPatience = 100
+)
+
 // flags says which tracks there are: players wait for those, and may ignore others.
 // Metadata often knows before the frames do.
 func (v *flvFraming) flags() (flags byte) {
-	const audio, video = 4, 1
 	if v.meta != nil && len(v.pending) > 0 {
 		if bytes.Contains(v.meta.payload, []byte("audiocodecid")) {
-			flags |= audio
+			flags |= flvAudio
 		}
 		if bytes.Contains(v.meta.payload, []byte("videocodecid")) {
-			flags |= video
+			flags |= flvVideo
 		}
 	}
 	for _, f := range v.pending {
 		switch f.kind {
 		case kindAudio:
-			flags |= audio
+			flags |= flvAudio
 		case kindVideo:
-			flags |= video
+			flags |= flvVideo
 		}
 	}
 	return flags

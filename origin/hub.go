@@ -18,6 +18,7 @@ var (
 	errKicked   = errors.New("ended by the API")
 	errStopping = errors.New("origin is stopping")
 	errEnded    = errors.New("stream ended")
+	errPanic    = errors.New("session panicked")
 )
 
 // Types of clients, as SRS's API names them.

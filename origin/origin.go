@@ -38,6 +38,7 @@ type Config struct {
 	HLSEnabled  bool
 	HLSFragment time.Duration // at least; segments begin with a keyframe
 	HLSWindow   time.Duration // the playlist's length
+	HLSDispose  time.Duration // how long segments outlive their publication
 
 	GOPCache bool
 	// MergedWrite is the least time between two writes to one player (SRS:
@@ -72,6 +73,7 @@ func DefaultConfig() Config {
 		MaxConnections: 1000,
 		HLSFragment:    10 * time.Second,
 		HLSWindow:      60 * time.Second,
+		HLSDispose:     120 * time.Second,
 		GOPCache:       true,
 		PublishFirst:   20 * time.Second,
 		PublishNormal:  5 * time.Second,
@@ -86,6 +88,7 @@ const (
 	republishTimeout = 30 * time.Second // after an unpublish on the same connection
 	headerTimeout    = 5 * time.Second  // an HTTP request
 	maxHeader        = 16 << 10
+	requestTimeout   = 30 * time.Second // with its body, if it has any; above firstSegmentWait
 	idleTimeout      = 60 * time.Second // between HTTP requests: pollers come every few seconds
 	stopTimeout      = 2 * time.Second  // for HTTP responses that are nearly done
 )
@@ -119,6 +122,9 @@ func New(cfg Config, log *slog.Logger) *Origin {
 	}
 	if cfg.HLSWindow <= 0 {
 		cfg.HLSWindow = def.HLSWindow
+	}
+	if cfg.HLSDispose <= 0 {
+		cfg.HLSDispose = def.HLSDispose
 	}
 	if cfg.PublishFirst <= 0 {
 		cfg.PublishFirst = def.PublishFirst

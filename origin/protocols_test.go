@@ -6,6 +6,7 @@ import (
 )
 
 func TestEveryProtocolPlays(t *testing.T) {
+	t.Parallel()
 	file := clip(t)
 	o := start(t, testConfig())
 	o.publish(file, "/live/a")
@@ -25,6 +26,7 @@ func TestEveryProtocolPlays(t *testing.T) {
 		{"aac", o.httpURL("/live/a.aac"), []string{"aac"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			codecs, _ := probe(t, tt.url)
 			slices.Sort(codecs)
 			if !slices.Equal(codecs, tt.want) {

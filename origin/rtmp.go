@@ -71,12 +71,7 @@ func (o *Origin) runRTMP(parent context.Context, c *conn) {
 	defer stop()
 	defer func() { _ = c.Close() }()
 	defer cancel(nil)
-	// A seat belt: one session's bug must not end the others.
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
+	defer s.survive()
 
 	err := s.run(ctx)
 	if cause := context.Cause(ctx); cause != nil {
@@ -88,6 +83,14 @@ func (o *Origin) runRTMP(parent context.Context, c *conn) {
 	}
 	s.log.Log(context.WithoutCancel(ctx), level, "rtmp session closed", "in", c.meter.in.Load(), "out", c.meter.out.Load(),
 		"took", time.Since(c.accepted).Round(time.Millisecond), "cause", err)
+}
+
+// survive is a seat belt, to be deferred: one session's bug must not end the others.
+func (s *rtmpSession) survive() {
+	if p := recover(); p != nil {
+		s.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
+		s.cancel(errPanic)
+	}
 }
 
 // isHangup tells ends that are not worth a warning.
@@ -349,7 +352,7 @@ func (s *rtmpSession) stream(name string) (streamurl.Stream, error) {
 func (s *rtmpSession) client(key streamurl.Stream, typ string) *client {
 	return &client{
 		key: key, typ: typ, ip: s.ip, name: key.Name,
-		pageURL: s.pageURL, swfURL: s.swfURL, tcURL: withoutQuery(s.tcURL),
+		pageURL: withoutSecrets(s.pageURL), swfURL: withoutSecrets(s.swfURL), tcURL: withoutSecrets(s.tcURL),
 		kill: s.cancel, meter: &s.conn.meter,
 	}
 }

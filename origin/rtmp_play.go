@@ -49,6 +49,7 @@ func (s *rtmpSession) play(ctx context.Context, name string) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer s.survive()
 		out := &sink{conn: s.conn, framing: rtmpFraming{}, merge: s.o.cfg.MergedWrite, stall: s.o.stall}
 		if err := out.run(sinkCtx, pl.q); sinkCtx.Err() == nil {
 			s.cancel(fmt.Errorf("write: %w", err))

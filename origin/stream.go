@@ -118,7 +118,7 @@ func (p *publication) end() {
 	}
 	s.remux.finish()
 	if s.hub.cfg.HLSEnabled {
-		s.hlsExpires = time.Now().Add(2 * s.hub.cfg.HLSWindow)
+		s.hlsExpires = time.Now().Add(s.hub.cfg.HLSDispose)
 	} else {
 		s.remux = nil
 	}
