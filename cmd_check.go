@@ -255,6 +255,8 @@ func (s *setup) checkPorts(ctx context.Context) []finding {
 	var findings []finding
 	for _, l := range s.publicListeners() {
 		switch err := tryPort(ctx, l.addr); {
+		case err == nil && l.port != 0 && ephemeral(l.port):
+			findings = append(findings, warn("ports", "%s is free, but lies in the kernel's ephemeral range: an outgoing connection can take it; choose one below, or reserve it (net.ipv4.ip_local_reserved_ports)", l))
 		case err == nil:
 			findings = append(findings, ok("ports", "%s is free", l))
 		case isBusy(err):

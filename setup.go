@@ -233,6 +233,8 @@ func isBusy(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 func portHolder(network string, port int) string {
 	pid, comm, found, err := runtime.PortOwner(network, port)
 	switch {
+	case err == nil && !found && ephemeral(port):
+		return "an outgoing connection (it lies in the kernel's ephemeral range, where that can happen at any time)"
 	case err != nil || !found:
 		return "another process"
 	case pid == 0:
@@ -240,6 +242,11 @@ func portHolder(network string, port int) string {
 	default:
 		return "pid " + strconv.Itoa(pid) + " (" + printable(comm) + ")"
 	}
+}
+
+func ephemeral(port int) bool {
+	lo, hi, err := runtime.EphemeralRange()
+	return err == nil && lo <= port && port <= hi
 }
 
 // tryPort proves that a port can be bound without SO_REUSEPORT.
