@@ -1,0 +1,162 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"srs-proxy/srsconf"
+)
+
+// The test binary is the fake origin too: "BINARY child MODE -c FILE". A file
+// "mode" in the work dir, where there is one, goes before MODE.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "child" {
+		os.Exit(fakeOrigin(os.Args[2], os.Args[3:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "sleeper" {
+		time.Sleep(time.Minute)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func fakeOrigin(mode string, args []string) int {
+	file := args[len(args)-1]
+	root, err := srsconf.ParseFile(file)
+	if err != nil {
+		fmt.Println("cannot read config:", err)
+		return 2
+	}
+	if args[0] == "-t" {
+		if root.Get("refuse_me") != nil {
+			fmt.Println("\x1b[31m[2026-01-01 00:00:00.000][ERROR][7][abc][22] illegal directive refuse_me\x1b[0m")
+			return 22
+		}
+		return 0
+	}
+	if text, err := os.ReadFile(filepath.Join(root.Value("work_dir"), "mode")); err == nil {
+		mode = strings.TrimSpace(string(text))
+	}
+	switch mode {
+	case "crash":
+		fmt.Fprintln(os.Stderr, "something is very wrong")
+		return 3
+	case "mute": // starts and never listens
+		time.Sleep(time.Minute)
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM, syscall.SIGQUIT)
+	case "chatter":
+		go func() {
+			line := []byte(strings.Repeat("x", 1000) + "\n")
+			for {
+				os.Stdout.Write(line)
+			}
+		}()
+	case "fork", "escape", "zombie":
+		forkGrandchild(mode, root.Value("work_dir"))
+	}
+	serveFake(root, mode)
+	if mode == "deaf" {
+		select {}
+	}
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGTERM, syscall.SIGQUIT)
+	<-quit
+	return 0
+}
+
+// forkGrandchild leaves a process behind whose pid is in the file "grandchild".
+func forkGrandchild(mode, dir string) {
+	exe, _ := os.Executable()
+	cmd := exec.Command(exe, "sleeper")
+	switch mode {
+	case "escape":
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	case "zombie": // the shell ends at once, and its child soon: an orphan's zombie
+		cmd = exec.Command("/bin/sh", "-c", "sleep 0.2 & echo $! > grandchild.new; mv grandchild.new grandchild")
+		cmd.Dir = dir
+		_ = cmd.Run()
+		return
+	}
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		os.Exit(4)
+	}
+	tmp := filepath.Join(dir, "grandchild.new")
+	_ = os.WriteFile(tmp, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	_ = os.Rename(tmp, filepath.Join(dir, "grandchild"))
+}
+
+func serveFake(root *srsconf.Directive, mode string) {
+	listeners, err := srsconf.Listeners(root)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(2)
+	}
+	for _, l := range listeners {
+		if l.Network != "tcp" {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.Addr.String())
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(5)
+		}
+		switch {
+		case l.Directive == "http_api":
+			srv := &http.Server{Handler: http.HandlerFunc(fakeAPI)}
+			if mode == "close" {
+				srv.SetKeepAlivesEnabled(false)
+			}
+			go srv.Serve(ln)
+		case l.Directive == "listen" || l.Directive == "rtmp":
+			go fakeRTMP(ln)
+		}
+	}
+}
+
+func fakeRTMP(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			if _, err := io.ReadFull(c, make([]byte, 1537)); err == nil {
+				s := make([]byte, 3073)
+				s[0] = 3
+				c.Write(s)
+			}
+		}()
+	}
+}
+
+func fakeAPI(w http.ResponseWriter, r *http.Request) {
+	reply := map[string]any{"code": 0, "server": "vid-1", "service": "svc-" + strconv.Itoa(os.Getpid()), "pid": strconv.Itoa(os.Getpid())}
+	switch {
+	case r.URL.Path == "/api/v1/versions":
+		reply["data"] = map[string]any{"version": "7.0.18"}
+	case r.URL.Path == "/api/v1/streams/" && r.URL.Query().Get("count") != "":
+		reply["streams"] = []any{
+			map[string]any{"clients": 3, "publish": map[string]any{"active": true}, "kbps": map[string]any{"recv_30s": 1000, "send_30s": 2000}},
+			map[string]any{"clients": 1, "publish": map[string]any{"active": false}, "kbps": map[string]any{"recv_30s": 0, "send_30s": 5}},
+		}
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	json.NewEncoder(w).Encode(reply)
+}
