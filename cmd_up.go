@@ -143,7 +143,7 @@ func (in *instance) run(ctx context.Context) error {
 // back, because a handler, unlike an ignored signal, does not survive exec.
 func catchSignals() chan os.Signal {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
 	// nohup ignores SIGHUP for us; catching it would undo that.
 	if !signal.Ignored(unix.SIGHUP) {
 		signal.Notify(signals, unix.SIGHUP)
