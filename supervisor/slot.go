@@ -69,6 +69,11 @@ const loadStep = 0.05
 // nothing new: in a shared one, silent origins expire (after 300 s in Redis).
 const refreshPeriod = 30 * time.Second
 
+// partingPause is between the end of our own connections to an origin and its
+// SIGQUIT. SRS looks for connections in steps of a second (gracefully_dispose):
+// if it had not seen our close yet, it would take that second longer.
+const partingPause = 100 * time.Millisecond
+
 func newSlot(sup *Supervisor, index int) *slot {
 	cfg := sup.cfg
 	params := cfg.params(index)
@@ -373,6 +378,11 @@ func (s *slot) withdraw() {
 func (s *slot) stop(p *process) {
 	s.to(Draining, "stopping")
 	cfg := s.sup.cfg
+	select {
+	case <-time.After(partingPause):
+	case <-p.exited:
+	case <-s.sup.hurry:
+	}
 	if !end(p.exited, s.sup.hurry, p.signal, cfg.TermAfter, cfg.KillAfter) {
 		s.log.Error("origin survives SIGKILL", "pid", p.pid)
 		return

@@ -54,10 +54,6 @@ func TestSRS(t *testing.T) {
 		if got, err := runtime.AllowedCPUs(o.PID); err != nil || got.String() != o.CPUs {
 			t.Errorf("%s runs on %s (%v), shown as %s", o.ID, got, err, o.CPUs)
 		}
-		limits, err := os.ReadFile("/proc/" + strconv.Itoa(o.PID) + "/limits")
-		if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max open files 4096 ") {
-			t.Errorf("%s: limits (%v):\n%s", o.ID, err, limits)
-		}
 	}
 
 	t.Run("kill -9", func(t *testing.T) {
@@ -103,7 +99,7 @@ func TestSRS(t *testing.T) {
 	}
 	took := time.Since(start)
 	t.Logf("8 idle origins stopped in %s", took)
-	if took > 2*time.Second && !raceEnabled {
+	if took > time.Second && !raceEnabled {
 		t.Errorf("stopped in %s", took)
 	}
 	f.nothingLeft(pids...)
