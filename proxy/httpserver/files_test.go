@@ -3,6 +3,7 @@ package httpserver
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -148,11 +149,19 @@ func TestSegmentWithoutToken(t *testing.T) {
 			c.send("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
 		})
 	}
-	e := start(t, nil, origin("/live/a-7.ts").addr, origin("/live/cam-7.ts").addr, origin().addr)
+	var segments []string
+	for i := range 12 { // some of them would find o0 by luck
+		segments = append(segments, fmt.Sprintf("/live/a-%d.ts", i))
+	}
+	e := start(t, nil, origin(segments...).addr, origin("/live/cam-7.ts").addr, origin().addr)
 	e.pin("a", "o0")
 	e.pin("cam-7", "o1")
 	e.pin("cam", "o2")
-	for path, want := range map[string]string{"/live/a-7.ts": "200 segment", "/live/cam-7.ts": "200 live", "/live/cam-8.ts": "404 no", "/live/a.ts": "404 no"} {
+	want := map[string]string{"/live/cam-7.ts": "200 live", "/live/cam-8.ts": "404 no", "/live/a.ts": "404 no"}
+	for _, path := range segments {
+		want[path] = "200 segment"
+	}
+	for path, want := range want {
 		resp, body := e.get(path)
 		if got := fmt.Sprintf("%d %s", resp.StatusCode, body); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
@@ -257,6 +266,66 @@ func TestMethodsAndLimits(t *testing.T) {
 	if took := e.dial("").ended(); took > 3*time.Second {
 		t.Errorf("no header held the connection for %v", took)
 	}
+}
+
+func TestFilesOriginsOwnCORSIsKept(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "https://page")
+		w.WriteHeader(http.StatusForbidden)
+	})
+	e := start(t, nil, o)
+	for _, path := range []string{"/live/a.m3u8", "/live/a.flv"} {
+		h := func() http.Header { resp, _ := e.get(path); return resp.Header }()
+		if h.Get("Access-Control-Allow-Origin") != "https://page" || h.Get("Access-Control-Allow-Methods") != "" {
+			t.Errorf("%s: %v", path, h)
+		}
+	}
+}
+
+// A panic ends its own request, is counted and told, and nothing else.
+func TestPanicIsContained(t *testing.T) {
+	e := start(t, nil)
+	s := New(DefaultConfig(), nil, e.Server.log) // without a router every request panics
+	s.cfg.Listen = "127.0.0.1:0"
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for range 3 {
+		(&env{t: t, addr: s.Addr().String()}).dial("GET /live/a.flv HTTP/1.1\r\nHost: x\r\n\r\n").ended()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if st := s.Stats(); st.Panics != 3 || !strings.Contains(e.log.String(), "panic in a session") {
+		t.Errorf("%+v\n%s", st, e.log)
+	}
+}
+
+func TestGate(t *testing.T) {
+	var g gate
+	if !g.enter() {
+		t.Fatal("an open gate let nobody in")
+	}
+	closed := make(chan struct{})
+	go func() { g.close(); close(closed) }()
+	eventually(t, "the gate is closed", func() bool {
+		if g.enter() {
+			g.leave()
+			return false
+		}
+		return true
+	})
+	select {
+	case <-closed:
+		t.Error("close did not wait for the one inside")
+	default:
+	}
+	g.leave()
+	<-closed
 }
 
 func TestRunReportsALostListener(t *testing.T) {

@@ -85,11 +85,22 @@ func rawHeader(head []byte) http.Header {
 }
 
 // headLen is the length of the head at the start of b, or -1 if it is not all there.
+// It ends with the first empty line; a bare LF ends a line too (RFC 9112 section
+// 2.2), as it does for http.ReadResponse.
 func headLen(b []byte) int {
-	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
-		return i + 4
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return -1
+		}
+		at += i + 1
+		switch {
+		case bytes.HasPrefix(b[at:], []byte("\n")):
+			return at + 1
+		case bytes.HasPrefix(b[at:], []byte("\r\n")):
+			return at + 2
+		}
 	}
-	return -1
 }
 
 // streams tells whether the answer's body is relayed as it comes.
@@ -119,7 +130,10 @@ func (h *answerHead) forClient(unchunked bool) []byte {
 	out := make([]byte, 0, len(h.raw)+256)
 	dropping := false
 	first := true
-	for line := range bytes.Lines(h.raw[:len(h.raw)-2]) {
+	for line := range bytes.Lines(h.raw) {
+		if line[0] == '\n' || line[0] == '\r' {
+			break // the empty line
+		}
 		if first {
 			first = false
 		} else if line[0] != ' ' && line[0] != '\t' { // else it continues the line before
@@ -130,7 +144,7 @@ func (h *answerHead) forClient(unchunked bool) []byte {
 			out = append(out, line...)
 		}
 	}
-	if h.resp.Header.Get("Access-Control-Allow-Origin") == "" {
+	if _, own := h.resp.Header["Access-Control-Allow-Origin"]; !own {
 		for _, kv := range cors() {
 			out = append(out, kv[0]+": "+kv[1]+"\r\n"...)
 		}

@@ -74,7 +74,7 @@ func cors() [][2]string {
 
 // addCORS adds the headers unless the origin has its own policy.
 func addCORS(h http.Header) {
-	if h.Get("Access-Control-Allow-Origin") != "" {
+	if _, own := h["Access-Control-Allow-Origin"]; own {
 		return
 	}
 	for _, kv := range cors() {

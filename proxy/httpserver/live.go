@@ -153,10 +153,7 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	addCORS(h)
 	w.WriteHeader(resp.StatusCode)
-	if r.Method == http.MethodHead {
-		return
-	}
-	n, err := io.Copy(w, resp.Body)
+	n, err := io.Copy(w, resp.Body) // of HEAD, nothing
 	ses.out.Add(n)
 	if err != nil {
 		panic(http.ErrAbortHandler) // net/http's way to cut an answer short visibly

@@ -17,9 +17,6 @@ func (s *Server) rewritePlaylist(resp *http.Response, f *fileRequest) error {
 	if resp.StatusCode != http.StatusOK {
 		return nil
 	}
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return nil // nobody asked for it; without tokens the segments go by their paths
-	}
 	if resp.Request.Method == http.MethodHead {
 		resp.Header.Del("Content-Length") // that of GET is another
 		resp.ContentLength = -1
@@ -40,7 +37,7 @@ func (s *Server) rewritePlaylist(resp *http.Response, f *fileRequest) error {
 		rewritten, err := rw.Rewrite(body)
 		if err == nil {
 			body = rewritten
-		} else if !errors.Is(err, hls.ErrNotPlaylist) { // what is no playlist passes as it is
+		} else if !errors.Is(err, hls.ErrNotPlaylist) { // what is no playlist, or packed unasked, passes as it is
 			return err
 		}
 	}
