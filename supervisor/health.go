@@ -40,7 +40,11 @@ type target struct {
 	given   bool // the verdict "hung" was given
 }
 
-const ticksPerPeriod = 10
+const (
+	ticksPerPeriod = 10
+	// Orphans of origins that live are few, and their zombies cost a pid.
+	ticksPerReap = 5 * ticksPerPeriod
+)
 
 func newHealth(cfg Config, log *slog.Logger) *health {
 	return &health{
@@ -91,22 +95,23 @@ func (h *health) run(ctx context.Context) {
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()
 	expected := time.Now().Add(step)
-	for sweep := 0; ; sweep++ {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			now := time.Now()
-			h.tick(now, now.Sub(expected) > lateTick, sweep%ticksPerPeriod == 0)
+			h.tick(now, now.Sub(expected) > lateTick, n)
 			expected = now.Add(step)
 		}
 	}
 }
 
-// tick collects answers, sends what is due and judges; once a period it takes
-// samples too. A tick that is late still sends probes: a look at the sockets
-// shows what came meanwhile.
-func (h *health) tick(now time.Time, late, sample bool) {
+// tick collects answers, sends what is due and judges; in some of the n ticks it
+// takes samples and reaps too. A tick that is late still looks at the sockets,
+// which show what came meanwhile.
+func (h *health) tick(now time.Time, late bool, n int) {
+	sample, reap := n%ticksPerPeriod == 0, n%ticksPerReap == 0
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	missing := 0
@@ -117,6 +122,8 @@ func (h *health) tick(now time.Time, late, sample bool) {
 		}
 		if sample {
 			t.sample(s, now)
+		}
+		if reap {
 			t.proc.reapStrays()
 		}
 	}
