@@ -177,11 +177,17 @@ func TestHLSOutlivesThePublication(t *testing.T) {
 	if strings.Count(second, "#EXT-X-DISCONTINUITY\n") != 1 {
 		t.Errorf("a republish leaves no discontinuity:\n%s", second)
 	}
+	o.get(o.httpURL("/live/a.m3u8"), http.StatusOK) // a viewer, who keeps the stream
 	o.hub.tick(time.Now().Add(cfg.HLSDispose - time.Second))
-	if o.hub.find(key) == nil {
-		t.Error("the stream is gone too early")
+	if s := o.hub.find(key); s == nil || !s.hasHLS() {
+		t.Fatal("the segments are gone too early")
 	}
 	o.hub.tick(time.Now().Add(cfg.HLSDispose + time.Second))
+	if o.hub.find(key).hasHLS() {
+		t.Error("the segments stay for as long as somebody polls")
+	}
+	o.get(o.httpURL("/live/a.m3u8"), http.StatusNotFound)
+	o.hls.expire(time.Now().Add(time.Minute))
 	if o.hub.find(key) != nil {
 		t.Error("the stream stays for ever")
 	}

@@ -102,7 +102,9 @@ func TestHTTPFLV(t *testing.T) {
 
 func TestHTTPClientGoneIsSeen(t *testing.T) {
 	t.Parallel()
-	o := start(t, testConfig())
+	cfg := testConfig()
+	cfg.PublishNormal = time.Minute
+	o := start(t, cfg)
 	pub := o.publisher("a")
 	pub.video(0, avcConfig())
 	pub.video(0, avcFrame(true, 300))

@@ -173,7 +173,7 @@ func TestStopEndsSessions(t *testing.T) {
 			}
 		}
 	}
-	if len(o.hub.clients) != 0 || len(o.hls.all) != 0 {
+	if len(o.hub.clients) != 0 {
 		t.Errorf("%d clients stay", len(o.hub.clients))
 	}
 	for _, addr := range slices.Concat(o.RTMPAddrs(), o.HTTPAddrs(), o.APIAddrs()) {

@@ -299,6 +299,9 @@ func TestTransportStream(t *testing.T) {
 			if h.DTS.Base != dts || h.PTS.Base != pts {
 				t.Fatalf("frame %d: dts %d pts %d, want %d %d", video, h.DTS.Base, h.PTS.Base, dts, pts)
 			}
+			if af := d.FirstPacket.AdaptationField; !af.HasPCR || af.PCR.Base != (dts-pcrLead)&(1<<33-1) || af.RandomAccessIndicator != (video%25 == 0) {
+				t.Fatalf("frame %d: adaptation field %+v", video, af)
+			}
 			wantLen := 6 + 20 + video - 9 + 4 // delimiter, the unit with a start code
 			if video%25 == 0 {
 				wantLen += 4 + 25 + 4 + 6

@@ -1,7 +1,9 @@
 package origin
 
 import (
+	"errors"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +148,36 @@ func TestEnhancedRTMPPassesThrough(t *testing.T) {
 	}
 }
 
+// TestNewSequenceHeader: frames of the last sequence can't be decoded with it.
+func TestNewSequenceHeader(t *testing.T) {
+	t.Parallel()
+	o := start(t, testConfig())
+	player := o.player("a")
+	pub := o.publisher("a")
+	other := append(avcConfig(), 0)
+	pub.video(0, avcConfig())
+	pub.video(0, avcFrame(true, 10))
+	pub.video(40, avcConfig()) // some encoders repeat it: nothing changes
+	pub.video(40, avcFrame(false, 10))
+	player.media(4)
+	if got, want := kinds(o.player("a").media(3)), []string{"v:config@40", "v:key@0", "v@40"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	pub.video(80, other)
+	pub.video(80, avcFrame(true, 10))
+	player.media(2)
+	if got, want := kinds(o.player("a").media(2)), []string{"v:config@80", "v:key@80"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	pub.video(120, avcConfig())
+	player.media(1)
+	late := o.player("a")
+	pub.video(120, avcFrame(true, 10))
+	if got, want := kinds(late.media(2)), []string{"v:config@120", "v:key@120"}; !slices.Equal(got, want) {
+		t.Errorf("between sequences got %v, want %v", got, want)
+	}
+}
+
 func TestAggregateMessages(t *testing.T) {
 	t.Parallel()
 	o := start(t, testConfig())
@@ -233,8 +265,9 @@ func TestRefusesBeyondMaxConnections(t *testing.T) {
 	first := o.publisher("a")
 	o.player("a")
 	third := o.dialTCP()
-	if n, err := third.conn.Read(make([]byte, 1)); err == nil {
-		t.Fatalf("a third connection was served %d bytes", n)
+	_ = third.conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // sooner than the handshake's deadline
+	if n, err := third.conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a third connection was kept: %d bytes, %v", n, err)
 	}
 	var r clientsReply
 	o.api("/api/v1/clients/", &r) // the API still answers
