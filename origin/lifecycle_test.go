@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"srs-proxy/protocol/rtmp"
 )
 
 func TestHeartbeat(t *testing.T) {
@@ -187,4 +189,43 @@ func TestStopEndsSessions(t *testing.T) {
 	if _, err := os.Stat(cfg.PIDFile); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the pid file stays: %v", err)
 	}
+}
+
+// TestChurnLeavesNothing: sessions of every kind that end in every way give back
+// their slots, and the hub forgets them.
+func TestChurnLeavesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig()
+	cfg.HLSEnabled = false
+	o := start(t, cfg)
+	slots := o.Origin.rtmp[0].slots
+	for i := range 60 {
+		name := fmt.Sprint("s", i%7)
+		pub, _ := o.dial(o.rtmpURL("/live"))
+		pub.createStream()
+		pub.call("publish", nil, name, "live")
+		_ = pub.w.WriteMessage(rtmp.Message{ChunkStreamID: 6, Type: rtmp.TypeVideo, StreamID: 1, Payload: avcFrame(true, 5000)})
+		player, _ := o.dial(o.rtmpURL("/live"))
+		player.createStream()
+		player.call("play", nil, name)
+		half := o.dialTCP()
+		_, _ = half.conn.Write([]byte{3, 0, 0})
+		flv, err := net.Dial("tcp", o.HTTPAddrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(flv, "GET /live/%s.flv HTTP/1.1\r\nHost: x\r\n\r\n", name)
+		if i%2 == 0 {
+			_ = player.conn.SetLinger(0) // RST
+			_ = pub.conn.SetLinger(0)
+		}
+		for _, c := range []net.Conn{pub.conn, player.conn, half.conn, flv} {
+			_ = c.Close()
+		}
+	}
+	o.await("slots and maps are as before", func() bool {
+		o.hub.mu.Lock()
+		defer o.hub.mu.Unlock()
+		return slots.free.Load() == int64(cfg.MaxConnections) && len(o.hub.streams) == 0 && len(o.hub.clients) == 0
+	})
 }
