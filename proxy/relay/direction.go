@@ -70,6 +70,18 @@ func (d *direction) discard() error {
 	return err
 }
 
+// delivered tells whether dst's peer has all that was sent to it; the FIN, which
+// counts as a byte, may be on its way.
+func (d *direction) delivered() bool {
+	rc, err := d.dst.SyscallConn()
+	if err != nil {
+		return true
+	}
+	n := 0
+	cerr := rc.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return errors.Join(cerr, err) != nil || n <= 1
+}
+
 // classify tells our own deadline from the kernel's ETIMEDOUT (a dead peer),
 // which is a cause like any other.
 func classify(err error) error {

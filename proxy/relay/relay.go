@@ -49,7 +49,7 @@ type Pair struct {
 
 	mu       sync.Mutex // guards the following fields and the deadlines of the sockets
 	deadline time.Time  // of both sockets; it only ever moves nearer
-	ended    bool       // a direction came to its end and passed that on
+	ended    *direction // that came to its end and passed it on
 	hungUp   bool       // a receiver takes no more
 }
 
@@ -112,33 +112,44 @@ func (p *Pair) relay(d *direction) error {
 	err := d.run()
 	switch {
 	case err == nil:
-		p.mark(&p.ended)
+		p.noteEnd(d)
 	case errors.Is(err, errHangup):
 		// The other direction reads from the side that hung up: it delivers what
 		// came before, however slowly that is taken, and then ends by itself.
-		p.mark(&p.hungUp)
+		p.noteHangup()
 		if d.discard() != nil {
 			p.stop()
-			break
 		}
-		p.mark(&p.ended)
 	default:
 		p.stop() // nothing more can come of the other direction
 	}
 	return err
 }
 
-// mark notes what happened (ended or hungUp) and gives the rest of the pair its
-// time.
-func (p *Pair) mark(what *bool) {
+func (p *Pair) noteEnd(d *direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	*what = true
+	p.ended = d
+	p.endSoonLocked()
+}
+
+func (p *Pair) noteHangup() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hungUp = true
+	p.endSoonLocked()
+}
+
+// endSoonLocked gives the direction that is left its time.
+func (p *Pair) endSoonLocked() {
 	switch {
-	case p.ended && p.hungUp:
-		p.endByLocked(time.Now().Add(p.grace))
-	case p.ended:
+	case p.ended == nil:
+	case !p.hungUp:
 		p.endByLocked(time.Now().Add(p.linger))
+	case p.ended.delivered():
+		p.stopLocked()
+	default:
+		p.endByLocked(time.Now().Add(p.grace))
 	}
 }
 
@@ -146,8 +157,10 @@ func (p *Pair) mark(what *bool) {
 func (p *Pair) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endByLocked(time.Unix(1, 0))
+	p.stopLocked()
 }
+
+func (p *Pair) stopLocked() { p.endByLocked(time.Unix(1, 0)) }
 
 // endByLocked never moves a deadline away: a stop is not undone by a linger that
 // comes at the same time.
@@ -160,12 +173,19 @@ func (p *Pair) endByLocked(t time.Time) {
 	_ = p.origin.SetDeadline(t)
 }
 
-// firstCause prefers the error that is not a mere consequence of a deadline.
+// firstCause prefers the error that says most: a hang-up is what the second
+// direction sees of a socket that failed, a timeout a mere consequence of our
+// deadlines.
 func firstCause(errs ...error) error {
+	var hangup error
 	for _, err := range errs {
-		if err != nil && !errors.Is(err, errTimeout) {
+		switch {
+		case err == nil || errors.Is(err, errTimeout):
+		case !errors.Is(err, errHangup):
 			return err
+		case hangup == nil:
+			hangup = err
 		}
 	}
-	return nil
+	return hangup
 }
