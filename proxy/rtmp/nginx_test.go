@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,15 @@ func TestNginxOrigin(t *testing.T) {
 		return err == nil
 	})
 	r := newRig(t, Config{}, addr)
+	early := make(chan string, 1)
+	go func() {
+		defer close(early)
+		early <- probe(t, r.url("/live/a"))
+	}()
+	waitFor(t, 5*time.Second, "player waits", func() bool { return r.origins()[0].Players == 1 })
 	publish(t, r.url("/live/a"))
-	waitFor(t, 5*time.Second, "publisher is routed", func() bool { return r.origins()[0].Publishers == 1 })
+	if got := <-early; !strings.Contains(got, "h264") || !strings.Contains(got, "aac") {
+		t.Errorf("the player that came first: codecs %q", got)
+	}
 	wantCodecs(t, r.url("/live/a"))
 }
