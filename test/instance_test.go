@@ -302,7 +302,7 @@ func (o originStatus) publishing(t *testing.T) []string {
 			Publish struct{ Active bool }
 		}
 	}
-	o.api(t, "/api/v1/streams?count=1000", &reply)
+	o.api(t, "/api/v1/streams/?count=1000", &reply)
 	var names []string
 	for _, s := range reply.Streams {
 		if s.Publish.Active {

@@ -223,14 +223,25 @@ func (p *player) seen() seen {
 // awaitFrames waits for so many more frames.
 func (p *player) awaitFrames(t *testing.T, n int, within time.Duration) {
 	t.Helper()
-	want := p.seen().frames + n
-	eventually(t, within, fmt.Sprintf("%d more frames of %s", n, p.name), func() (bool, string) {
-		s := p.seen()
-		if s.err != nil {
-			t.Fatalf("%s ended after %d frames: %v", p.name, s.frames, s.err)
-		}
-		return s.frames >= want, fmt.Sprintf("%d of them", n-(want-s.frames))
-	})
+	awaitFrames(t, n, within, p)
+}
+
+// awaitFrames waits until each player has seen so many more frames.
+func awaitFrames(t *testing.T, n int, within time.Duration, players ...*player) {
+	t.Helper()
+	want := make([]int, len(players))
+	for i, p := range players {
+		want[i] = p.seen().frames + n
+	}
+	for i, p := range players {
+		eventually(t, within, fmt.Sprintf("%d more frames of %s", n, p.name), func() (bool, string) {
+			s := p.seen()
+			if s.err != nil {
+				t.Fatalf("%s ended after %d frames: %v", p.name, s.frames, s.err)
+			}
+			return s.frames >= want[i], fmt.Sprintf("%d of them", n-(want[i]-s.frames))
+		})
+	}
 }
 
 // gapless is the delay that no frame may reach where nothing was lost. It is
