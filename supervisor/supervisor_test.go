@@ -257,25 +257,50 @@ func TestOrphansAreReapedAndOtherChildrenAreNot(t *testing.T) {
 	cfg := fakeConfig(t, 1, "zombie")
 	cfg.ProbePeriod, cfg.ProbeTimeout = 50*time.Millisecond, time.Second
 	f := newFleet(t, cfg).up()
+	// Whoever else starts commands in this process gets their exit codes.
+	other := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 7")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a zombie of somebody else", func() bool { return isDead(other.Process.Pid) })
+	f.slots[0].proc.reapStrays()
+	var exit *exec.ExitError
+	if err := other.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("its parent gets %v", err)
+	}
 	orphan := f.grandchild(0)
-	for alive(orphan) || f.slots[0].status().State != Ready {
-		// Whoever else starts commands in this process gets their exit codes.
-		var exit *exec.ExitError
-		if err := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 7").Run(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
-			t.Fatal(err)
-		}
+	eventually(t, "the orphan reaped", func() bool { return !alive(orphan) })
+	if o := f.slots[0].status(); o.State != Ready || o.Restarts != 0 {
+		t.Errorf("%+v", o)
 	}
 }
 
-func TestServerThatClosesAfterEachAnswer(t *testing.T) {
-	cfg := fakeConfig(t, 1, "close")
-	cfg.ProbePeriod, cfg.ProbeTimeout = 50*time.Millisecond, 2*time.Second
-	f := newFleet(t, cfg).up()
-	pid := f.slots[0].status().PID
-	time.Sleep(500 * time.Millisecond) // ten probes
-	if o := f.slots[0].status(); o.State != Ready || o.PID != pid {
-		t.Errorf("%+v", o)
+// A server need not keep the connection of the probes: each time that it closed
+// one, the probe goes out again on a new one and counts as answered.
+func TestProbeOverClosedConnections(t *testing.T) {
+	f := newFleet(t, fakeConfig(t, 1, "close")).up()
+	o := f.slots[0].status()
+	c := newProbeConn(f.cfg.dialAddr(o.Ports.API), o.PID)
+	defer c.close()
+	for i := range 3 {
+		c.send()
+		eventually(t, "answer "+strconv.Itoa(i), func() bool {
+			got := c.receive()
+			if got == answerClosed {
+				c.resend()
+			}
+			return got == answerGood
+		})
 	}
+	stranger := newProbeConn(f.cfg.dialAddr(o.Ports.API), o.PID+1)
+	defer stranger.close()
+	stranger.send()
+	eventually(t, "an answer that is not the right one's", func() bool {
+		if stranger.receive() == answerGood {
+			t.Fatal("an answer of another process counts")
+		}
+		return stranger.fd < 0
+	})
 }
 
 func TestOrders(t *testing.T) {
