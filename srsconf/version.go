@@ -81,7 +81,8 @@ func DetectVersion(ctx context.Context, binary string) (Version, error) {
 	case err == nil: // SRS 3 and some builds exit with a status after -v
 		return v, nil
 	case runErr != nil:
-		return v, fmt.Errorf("version of %s: %w", binary, runErr)
+		// A missing library is named there, say.
+		return v, fmt.Errorf("version of %s: %w: %s", binary, runErr, lastLines(out))
 	}
 	return v, fmt.Errorf("version of %s: %w", binary, err)
 }
