@@ -3,10 +3,13 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -17,6 +20,7 @@ func (in *instance) checkNothingLeft() {
 	in.t.Helper()
 	for _, p := range processesOf(in.stateDir) {
 		in.t.Errorf("a process is left: %s", p)
+		endProcess(p.pid) // the state dir is in its command line, so it is ours
 	}
 	in.mu.Lock()
 	pids := in.pids
@@ -53,10 +57,36 @@ func checkBindable(t *testing.T, port int) {
 	}
 }
 
+// TestLeftoversAreSeen: the search that every test ends with finds something.
+func TestLeftoversAreSeen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", "sleep 60; : "+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	}()
+	if got := processesOf(dir); len(got) != 1 || got[0].pid != cmd.Process.Pid {
+		t.Errorf("found %v, want pid %d", got, cmd.Process.Pid)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if bindable(ln.Addr().(*net.TCPAddr).Port) == nil {
+		t.Error("a port with a listener counts as free")
+	}
+}
+
 // checkLog proves that the program had no accident that it survived.
 func (in *instance) checkLog() {
 	in.t.Helper()
-	for _, word := range []string{"panic", "DATA RACE", "fatal error", "state machine"} {
+	for _, word := range []string{"panic:", "panic in", "panicked", "DATA RACE", "fatal error", "state machine"} {
 		for line := range strings.Lines(in.err.String()) {
 			if strings.Contains(line, word) {
 				in.t.Errorf("the log has %q: %s", word, line)
@@ -66,8 +96,22 @@ func (in *instance) checkLog() {
 	}
 }
 
+// process is one that a search found.
+type process struct {
+	pid  int
+	args string
+}
+
+func (p process) String() string { return fmt.Sprintf("pid %d, %s", p.pid, p.args) }
+
+// endProcess kills an orphan, which is our child (TestMain), and waits for it.
+func endProcess(pid int) {
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	_, _ = syscall.Wait4(pid, nil, 0, nil)
+}
+
 // processesOf lists the processes that have a folder in their command line.
-func processesOf(dir string) (found []string) {
+func processesOf(dir string) (found []process) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -76,7 +120,7 @@ func processesOf(dir string) (found []string) {
 		}
 		args, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		if err == nil && bytes.Contains(args, []byte(dir)) {
-			found = append(found, fmt.Sprintf("pid %d %s", pid, bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
+			found = append(found, process{pid, strings.TrimSpace(strings.ReplaceAll(string(args), "\x00", " "))})
 		}
 	}
 	return found

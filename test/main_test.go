@@ -25,6 +25,9 @@ var suite struct {
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "srs-proxy-e2e-")
 	if err == nil {
+		err = os.Chmod(dir, 0o755) // a test runs the program as another user
+	}
+	if err == nil {
 		err = prepare(dir)
 	}
 	code := 1

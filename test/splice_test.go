@@ -97,7 +97,7 @@ func (in *instance) sessionSockets(t *testing.T) map[string]bool {
 		if m == nil {
 			continue
 		}
-		local, remote := strings.TrimPrefix(m[1], "[::ffff:"), m[2]
+		local, remote := m[1], m[2]
 		if local == in.rtmp() || local == in.http() || ports[port(remote)] {
 			found[local+"->"+remote] = true
 		}
