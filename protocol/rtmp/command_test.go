@@ -135,6 +135,13 @@ func TestParseCommandRefuses(t *testing.T) {
 	}
 }
 
+// The byte before AMF0 belongs to AMF3 commands alone.
+func TestParseCommandAMF0WithoutTheByte(t *testing.T) {
+	payload := cat([]byte{0}, encoded(t, "createStream", 4.0, nil))
+	_, err := ParseCommand(Message{Type: TypeCommandAMF0, Payload: payload})
+	wantError(t, err, ErrCommand)
+}
+
 // AMF0 nested without limit crashed the existing proxy.
 func TestDefect5_DeepCommandIsRefused(t *testing.T) {
 	deep := cat(encoded(t, "connect", 1.0), bytes.Repeat([]byte{3, 0, 1, 'a'}, 16000))
