@@ -1,0 +1,312 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"srs-proxy/balancer"
+)
+
+// loadStep is how much an origin's CPU has to change for the balancer to hear of
+// it: less does not change where a stream goes.
+const loadStep = 0.05
+
+// refreshPeriod is how often the balancer hears of an origin of which there is
+// nothing new: in a shared one, silent origins expire (after 300 s in Redis).
+const refreshPeriod = 30 * time.Second
+
+// partingPause is between the end of our own connections to an origin and its
+// SIGQUIT. SRS looks for connections in steps of a second (gracefully_dispose):
+// if it had not seen our close yet, it would take that second longer.
+// (It notices the signal itself within a second, as its main cycle sleeps that
+// long: an idle SRS stops in 0.1 to 1.2 s.)
+const partingPause = 20 * time.Millisecond
+
+// live is one process, from its turn to start until nothing of it is left. It
+// returns how long it was ready and why it ended; nil means that it was told to.
+func (s *slot) live(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.abandon, s.retry = cancel, false
+	s.mu.Unlock()
+	s.to(Starting, "waiting for its turn")
+	done, ok := s.sup.turn(ctx)
+	if !ok {
+		return 0, nil
+	}
+	defer done()
+	s.to(Starting, "")
+	p, err := s.spawn(ctx)
+	if err != nil || p == nil {
+		return 0, err
+	}
+	defer s.forget()
+	id, err := s.awaitReady(ctx, p)
+	switch {
+	case ctx.Err() != nil:
+		s.stop(p)
+		return 0, nil
+	case err != nil:
+		p.signal(unix.SIGKILL)
+		return 0, s.ended(p, err)
+	}
+	done()
+	s.everReady = true
+	s.sup.anyReady.Store(true)
+	since := time.Now()
+	err = s.serve(ctx, p, id)
+	return time.Since(since), err
+}
+
+// spawn proves that the slot's config is accepted and its ports are free, and
+// starts the process. It returns neither process nor error when told to end.
+func (s *slot) spawn(ctx context.Context) (*process, error) {
+	if !s.checked {
+		if err := s.check(ctx); err != nil {
+			return nil, unlessDone(ctx, err)
+		}
+	}
+	if err := s.awaitFreePorts(ctx); err != nil {
+		return nil, unlessDone(ctx, err)
+	}
+	p, err := s.sup.start(s, s.argv("-c", s.configFile))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.proc = p
+	s.view.PID, s.view.Since = p.pid, p.started
+	s.view.Version, s.view.ServiceID = "", ""
+	s.mu.Unlock()
+	s.sup.changed()
+	return p, nil
+}
+
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *slot) argv(args ...string) []string {
+	cmd := s.sup.cfg.Command
+	return append(cmd[:len(cmd):len(cmd)], args...)
+}
+
+// awaitFreePorts allows for what is just going away.
+func (s *slot) awaitFreePorts(ctx context.Context) error {
+	var err error
+	for range 10 {
+		if err = proveFree(ctx, s.listeners); !errors.Is(err, ErrPortBusy) {
+			return err
+		}
+		s.pause(ctx, 50*time.Millisecond, Run)
+	}
+	return err
+}
+
+// awaitReady probes a new process until it is ready.
+func (s *slot) awaitReady(ctx context.Context, p *process) (identity, error) {
+	cfg := s.sup.cfg
+	api, rtmp := cfg.dialAddr(s.params.Ports.API), cfg.dialAddr(s.params.Ports.RTMP)
+	deadline := time.NewTimer(cfg.StartTimeout)
+	defer deadline.Stop()
+	var last error
+	for wait := firstTry; ; wait = min(wait*3/2, slowTry) {
+		select {
+		case <-ctx.Done():
+			return identity{}, ctx.Err()
+		case <-p.exited:
+			return identity{}, errors.New("ended before it was ready")
+		case <-deadline.C:
+			return identity{}, fmt.Errorf("not ready after %s: %w", cfg.StartTimeout, last)
+		case <-time.After(wait):
+		}
+		id, err := probeReady(ctx, api, rtmp, p.pid)
+		if err == nil {
+			return id, nil
+		}
+		if errors.Is(err, errImpostor) {
+			return id, fmt.Errorf("%w: %w", ErrPortBusy, err)
+		}
+		last = err
+	}
+}
+
+// serve is the time from ready to the end of the process.
+func (s *slot) serve(ctx context.Context, p *process, id identity) error {
+	cfg := s.sup.cfg
+	service := cmp.Or(id.service, strconv.Itoa(p.pid)+"-"+strconv.FormatUint(p.startTicks, 10))
+	s.mu.Lock()
+	s.view.ServiceID, s.view.Version = service, id.version
+	s.mu.Unlock()
+	origin := balancer.Origin{ID: s.id, Endpoints: cfg.endpoints(s.params.Ports), Service: service}
+	told := s.publish(&origin)
+	s.to(Ready, "")
+	s.log.Info("origin ready", "pid", p.pid, "cpus", s.cpus, "rtmp", origin.Endpoints.RTMP, "took", time.Since(p.started).Round(time.Millisecond))
+	s.sup.changed()
+	s.sup.health.watch(s, p, id.pid, cfg.dialAddr(s.params.Ports.API))
+	defer s.sup.health.unwatch(s)
+	refresh := time.NewTimer(nextRefresh(told))
+	defer refresh.Stop()
+	for {
+		select {
+		case <-p.exited:
+			s.withdraw()
+			return s.ended(p, nil)
+		case <-ctx.Done():
+			s.sup.health.unwatch(s)
+			s.withdraw()
+			s.stop(p)
+			return nil
+		case <-refresh.C:
+			told = s.publish(&origin)
+			refresh.Reset(nextRefresh(told))
+		case <-s.wake:
+			state, v, cpu := s.findings(p)
+			if v.hung {
+				s.withdraw()
+				s.log.Error("origin hangs; it is killed", "pid", p.pid, "because", v.muted)
+				p.signalGroup(unix.SIGKILL)
+				return s.ended(p, errors.New(v.muted))
+			}
+			s.to(state, v.muted)
+			want := balancer.Up
+			if state == Draining {
+				want = balancer.Draining
+			}
+			if moved := cpu - origin.Load.CPU; want != origin.State || moved >= loadStep || moved <= -loadStep {
+				origin.State = want
+				told = s.publish(&origin)
+				refresh.Reset(nextRefresh(told))
+			}
+		}
+	}
+}
+
+// nextRefresh is soon when the balancer could not be told.
+func nextRefresh(told bool) time.Duration {
+	if told {
+		return refreshPeriod
+	}
+	return time.Second
+}
+
+// findings is what was left under mu, as the state that follows from it.
+func (s *slot) findings(p *process) (State, verdict, float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.verdict
+	if v.proc != p {
+		v = verdict{}
+	}
+	switch {
+	case s.view.Desired == Drain:
+		return Draining, v, s.cpu
+	case v.muted != "":
+		return Degraded, v, s.cpu
+	}
+	return Ready, v, s.cpu
+}
+
+// publish tells the balancer of the origin, with its load of now.
+func (s *slot) publish(o *balancer.Origin) bool {
+	s.mu.Lock()
+	o.Load.CPU, s.toldCPU = s.cpu, s.cpu
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), balancerTimeout)
+	defer cancel()
+	if err := s.sup.bal.Update(ctx, *o); err != nil {
+		s.log.Warn("balancer not told of the origin; trying again", keyError, err)
+		return false
+	}
+	return true
+}
+
+// withdraw takes the origin out of the balancer. It comes before everything else
+// that is done about a dead origin.
+func (s *slot) withdraw() {
+	ctx, cancel := context.WithTimeout(context.Background(), balancerTimeout)
+	defer cancel()
+	if err := s.sup.bal.Remove(ctx, s.id); err != nil {
+		s.log.Warn("balancer not told of the origin's end", keyError, err)
+	}
+}
+
+// stop ends a process that should not be there any more.
+func (s *slot) stop(p *process) {
+	s.to(Draining, "stopping")
+	cfg := s.sup.cfg
+	select {
+	case <-time.After(partingPause):
+	case <-p.exited:
+	case <-s.sup.hurry:
+	}
+	if !end(p.exited, s.sup.hurry, p.signal, cfg.TermAfter, cfg.KillAfter) {
+		s.log.Error("origin survives SIGKILL", "pid", p.pid)
+		return
+	}
+	<-p.gone
+	s.mu.Lock()
+	s.view.LastExit = p.exit.Error() + ", as ordered"
+	s.mu.Unlock()
+	if p.survivors != "" {
+		s.log.Error("origin left processes behind", "what", p.survivors)
+	}
+}
+
+// ended waits until nothing is left of a process that should live, and says how
+// it ended: why, when that is known, else by its exit and its last words.
+func (s *slot) ended(p *process, why error) error {
+	select {
+	case <-p.exited:
+	case <-time.After(killPatience):
+		return fmt.Errorf("pid %d survives SIGKILL: %w", p.pid, why)
+	}
+	<-p.gone
+	if p.survivors != "" {
+		s.log.Error("origin left processes behind", "what", p.survivors)
+	}
+	words := lastWords(p.out, s.params.LogFile, p.pid)
+	exit := fmt.Sprintf("%s after %s", p.exit, time.Since(p.started).Round(10*time.Millisecond))
+	if words != "" {
+		exit += ": " + words
+	}
+	s.mu.Lock()
+	s.view.LastExit = exit
+	s.mu.Unlock()
+	if lines := p.out.lines(10); len(lines) > 0 {
+		s.log.Warn("last output of the origin", "pid", p.pid, "output", strings.Join(lines, "\n"))
+	}
+	if why == nil {
+		return fmt.Errorf("%w%s", p.exit, suffix(words))
+	}
+	return fmt.Errorf("%w (%w)%s", why, p.exit, suffix(words))
+}
+
+func suffix(words string) string {
+	if words == "" {
+		return ""
+	}
+	return ": " + words
+}
+
+// forget clears what the status says of the process that was.
+func (s *slot) forget() {
+	s.mu.Lock()
+	s.proc, s.verdict, s.abandon = nil, verdict{}, nil
+	s.cpu, s.toldCPU = 0, 0
+	s.view.PID, s.view.Since, s.view.ServiceID = 0, time.Time{}, ""
+	s.view.CPUPercent, s.view.RSS = 0, 0
+	s.mu.Unlock()
+	s.sup.changed()
+}
