@@ -179,7 +179,7 @@ func (in *instance) stop() {
 
 func (in *instance) signal(s syscall.Signal) {
 	in.t.Helper()
-	if err := in.cmd.Process.Signal(s); err != nil {
+	if err := in.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		in.t.Fatalf("%s: %v", s, err)
 	}
 }

@@ -174,11 +174,28 @@ func procField(t *testing.T, pid int, name string) string {
 	return ""
 }
 
-func descriptors(t *testing.T, pid int) int {
+// descriptors are what a process has open: the kind of each, such as "socket",
+// "pipe" or a path, and how many of it.
+func descriptors(t *testing.T, pid int) map[string]int {
 	t.Helper()
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(fds)
+	found := make(map[string]int)
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
+			kind, _, _ := strings.Cut(target, ":[")
+			found[kind]++
+		}
+	}
+	return found
+}
+
+func count(descriptors map[string]int) (n int) {
+	for _, k := range descriptors {
+		n += k
+	}
+	return n
 }
