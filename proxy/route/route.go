@@ -163,8 +163,13 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 	}
 	var exclude []string
 	var last error
-	for range r.cfg.Attempts {
+	patience := time.Now().Add(ownerPatience)
+	for attempt := 0; attempt < r.cfg.Attempts; attempt++ {
 		lease, err := r.bal.Pick(ctx, balancer.Request{Stream: s, Role: role, Exclude: exclude})
+		if errors.Is(err, balancer.ErrOwnerUnreachable) && last != nil && time.Now().Before(patience) && sleep(ctx, ownerPause) {
+			exclude, attempt = nil, -1 // by now it may be gone, or back
+			continue
+		}
 		if err != nil {
 			r.sessions.Add(-1)
 			return nil, errors.Join(err, last)
@@ -179,13 +184,34 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 			return nil, err
 		}
 		r.bal.ReportDial(ctx, lease.Origin.ID, err)
-		r.log.Warn("origin did not take the session, trying another", "stream", s.String(), "origin", lease.Origin.ID, "proto", proto.String(), "cause", err)
+		level := slog.LevelWarn
+		if last != nil && attempt == 0 { // the owner, once more
+			level = slog.LevelDebug
+		}
+		r.log.Log(ctx, level, "origin did not take the session, trying another", "stream", s.String(), "origin", lease.Origin.ID, "proto", proto.String(), "cause", err)
 		exclude = append(exclude, lease.Origin.ID)
 		last = err
 		r.giveBack(lease)
 	}
 	r.sessions.Add(-1)
 	return nil, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
+}
+
+// An origin that has just died owns its streams until its publishers' sessions and
+// the balancer have noticed, a moment later. Who comes in that moment waits for it.
+const (
+	ownerPatience = time.Second
+	ownerPause    = 50 * time.Millisecond
+)
+
+// sleep waits and tells whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // admit counts a session in, unless that is one too many. One that is refused is
