@@ -32,7 +32,7 @@ func (s *slot) check(ctx context.Context) error {
 		for _, line := range p.out.lines(4) {
 			words = append(words, logPrefix.ReplaceAllString(line, ""))
 		}
-		return fmt.Errorf("%w: %s says (%s): %s", ErrConfig, strings.Join(s.argv("-t", "-c", s.configFile), " "), p.exit, strings.Join(words, "; "))
+		return fmt.Errorf("%w: %s says (%w): %s", ErrConfig, strings.Join(s.argv("-t", "-c", s.configFile), " "), p.exit, strings.Join(words, "; "))
 	}
 	s.checked = true
 	return nil
