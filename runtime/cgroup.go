@@ -113,10 +113,10 @@ func (m cgroupMount) carries(controllers []string) bool {
 	return !m.v2 && !slices.ContainsFunc(controllers, func(c string) bool { return !slices.Contains(m.options, c) })
 }
 
-// upward lists the folders from the group up to the mount's top.
-func (m cgroupMount) upward(root, group string) []string {
-	// The group is told from the root of the cgroup namespace. Without such a
-	// namespace a container reads the host's path and its mount starts at top.
+// inside is where a group of /proc/PID/cgroup is below the mount's point. The
+// group is told from the root of the cgroup namespace. Without such a namespace a
+// container reads the host's path and its mount starts at top.
+func (m cgroupMount) inside(group string) string {
 	inside := path.Clean("/" + group)
 	if m.top != "/" {
 		rest, below := strings.CutPrefix(inside, m.top)
@@ -124,6 +124,12 @@ func (m cgroupMount) upward(root, group string) []string {
 			inside = path.Clean("/" + rest)
 		}
 	}
+	return inside
+}
+
+// upward lists the folders from the group up to the mount's top.
+func (m cgroupMount) upward(root, group string) []string {
+	inside := m.inside(group)
 	base := filepath.Join(root, m.point)
 	if _, err := os.Stat(filepath.Join(base, inside)); err != nil {
 		// Our own group is outside of what is mounted here; the mount's top is

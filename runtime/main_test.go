@@ -15,7 +15,7 @@ const helperEnv = "SRS_PROXY_RUNTIME_TEST_HELPER"
 func TestMain(m *testing.M) {
 	name := os.Getenv(helperEnv)
 	if name == "" {
-		os.Exit(m.Run())
+		os.Exit(runWithCgroups(m))
 	}
 	helper, known := map[string]func() error{
 		"pin-self":       helperPinSelf,
@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		"main-thread":    helperMainThread,
 		"subreaper":      helperSubreaper,
 		"original-limit": helperOriginalLimit,
+		"eat-memory":     helperEatMemory,
+		"supervise":      helperSupervise,
+		"unprivileged":   helperUnprivileged,
 	}[name]
 	if !known {
 		fmt.Fprintf(os.Stderr, "no helper %q\n", name)

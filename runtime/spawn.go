@@ -33,9 +33,8 @@ type Spawner struct {
 }
 
 type spawnRequest struct {
-	cmd    *exec.Cmd
-	cpus   CPUSet
-	nofile uint64
+	cmd *exec.Cmd
+	StartOptions
 	result chan error
 }
 
@@ -58,7 +57,13 @@ func newSpawner() *Spawner {
 // nofile as its soft RLIMIT_NOFILE (0: ours), both from its first instruction;
 // see nofile.go for the one exception. When it returns an error no child is left.
 func (s *Spawner) Start(cmd *exec.Cmd, cpus CPUSet, nofile uint64) error {
-	r := spawnRequest{cmd: cmd, cpus: cpus, nofile: nofile, result: make(chan error, 1)}
+	return s.StartWith(cmd, StartOptions{CPUs: cpus, Nofile: nofile})
+}
+
+// StartWith is Start with more to choose; see limits.go for what is in force
+// from the child's first instruction on, and from when the rest is.
+func (s *Spawner) StartWith(cmd *exec.Cmd, o StartOptions) error {
+	r := spawnRequest{cmd: cmd, StartOptions: o, result: make(chan error, 1)}
 	select {
 	case s.requests <- r:
 		return <-r.result
@@ -74,26 +79,39 @@ func (s *Spawner) Close() {
 }
 
 // spawnThread serves the requests on a thread of its own.
-func (s *Spawner) spawnThread() {
-	goruntime.LockOSThread()
-	if unix.Gettid() == os.Getpid() {
-		// The main thread's affinity is what /proc shows as the whole process's,
-		// and what a second reader may take for it; leave it alone. While this
-		// goroutine holds it, the next one lands elsewhere.
-		started := make(chan struct{})
-		go func() {
-			goruntime.LockOSThread()
-			close(started)
-			s.serve()
-		}()
-		<-started
-		goruntime.UnlockOSThread()
-		return
-	}
-	s.serve()
+func (s *Spawner) spawnThread() { runLocked(s.serve) }
+
+// onThread runs f on a thread that ends with it, and returns after f.
+func onThread(f func()) {
+	done := make(chan struct{})
+	go runLocked(func() {
+		defer close(done)
+		f()
+	})
+	<-done
 }
 
-// serve never unlocks its thread, so that Go ends the thread along with it.
+// runLocked runs f on the thread of this goroutine, which must end after it: it
+// never unlocks the thread, so that Go ends the thread along with the goroutine.
+func runLocked(f func()) {
+	goruntime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		f()
+		return
+	}
+	// The main thread's affinity is what /proc shows as the whole process's,
+	// and what a second reader may take for it; leave it alone. While this
+	// goroutine holds it, the next one lands elsewhere.
+	started := make(chan struct{})
+	go func() {
+		goruntime.LockOSThread()
+		close(started)
+		f()
+	}()
+	<-started
+	goruntime.UnlockOSThread()
+}
+
 func (s *Spawner) serve() {
 	defer close(s.ended)
 	for {
@@ -107,23 +125,51 @@ func (s *Spawner) serve() {
 }
 
 // start runs on the locked thread.
-func start(r spawnRequest) error {
+func start(r spawnRequest) (err error) {
 	hostMu.Lock()
 	defer hostMu.Unlock()
-	if len(r.cpus) > 0 {
-		home, err := getAffinity(0)
-		if err != nil {
-			return fmt.Errorf("start %s: %w", r.cmd.Path, err)
-		}
-		if err := setAffinity(0, r.cpus); err != nil {
-			return fmt.Errorf("start %s: %w", r.cmd.Path, err)
+	switch {
+	case !r.ownThread():
+		err = r.start()
+	case r.cmd.SysProcAttr != nil && r.cmd.SysProcAttr.Pdeathsig != 0:
+		err = ErrPdeathsig
+	default:
+		onThread(func() { err = r.start() })
+	}
+	if err != nil {
+		return fmt.Errorf("start %s: %w", r.cmd.Path, err)
+	}
+	return nil
+}
+
+// start makes the calling thread what the child is to be, forks, and makes it
+// what it was as far as that is possible.
+func (r spawnRequest) start() error {
+	home, err := getAffinity(0)
+	if err != nil {
+		return err
+	}
+	// Groups first: a thread that enters a cpuset gets all of its CPUs.
+	restore, err := r.mark()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	if len(r.CPUs) > 0 {
+		if err := setAffinity(0, r.CPUs); err != nil {
+			return err
 		}
 		// A failure here (the cpuset cgroup shrank) leaves the thread on the
 		// child's CPUs, which hurts only a later child that asks for no set.
 		defer func() { _ = unix.SchedSetaffinityDynamic(0, mask(home)) }()
 	}
-	if err := startWithNofile(r.cmd, r.nofile); err != nil {
-		return fmt.Errorf("start %s: %w", r.cmd.Path, err)
+	r.aim(r.cmd)
+	if err := startWithNofile(r.cmd, r.Nofile); err != nil {
+		return err
+	}
+	if err := r.finish(r.cmd.Process.Pid); err != nil {
+		kill(r.cmd)
+		return err
 	}
 	return nil
 }

@@ -1,0 +1,681 @@
+package runtime
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tests of this file use the kernel's groups, whatever of them there is; see
+// cgroup_modes_test.go for how they see other modes than this host's.
+
+var testGroup atomic.Int64
+
+func testGroupName() string {
+	return fmt.Sprintf("srs-proxy-test-%d-%d", os.Getpid(), testGroup.Add(1))
+}
+
+// openTestCgroups opens groups that are gone after the test, with all in them.
+func openTestCgroups(t *testing.T, name string) *Cgroups {
+	t.Helper()
+	c, err := OpenCgroups(CgroupConfig{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sweep(t, c) })
+	if support := c.Support(); !support.Any() {
+		t.Skip(support)
+	}
+	return c
+}
+
+func sweep(t *testing.T, c *Cgroups) {
+	t.Helper()
+	for _, tree := range c.trees {
+		ids, err := c.ids(tree)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, id := range ids {
+			g := &Cgroup{id: id, owner: c, dirs: []groupDir{{tree, filepath.Join(tree.base, c.groupName(id))}}, unified: -1}
+			if err := g.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := errors.Join(c.RemoveAll(), c.Close()); err != nil {
+		t.Error(err)
+	}
+	for _, tree := range c.trees {
+		left, err := filepath.Glob(filepath.Join(tree.base, c.cfg.Name+"*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %q (%v)", left, err)
+		}
+	}
+}
+
+// need skips a test where a feature is missing, with the host's reason.
+func need(t *testing.T, c *Cgroups, features ...string) {
+	t.Helper()
+	support := c.Support()
+	for _, f := range features {
+		if !support.of(f).OK() {
+			t.Skipf("no %s: %s", f, support.of(f).Why)
+		}
+	}
+}
+
+func newSlot(t *testing.T, c *Cgroups, id string, l SlotLimits) *Cgroup {
+	t.Helper()
+	g, err := c.Slot(id, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.release)
+	return g
+}
+
+// startIn starts a child in a group; it is killed and waited for after the test.
+func startIn(t *testing.T, s *Spawner, g *Cgroup, argv ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	if err := s.StartWith(cmd, StartOptions{Cgroup: g}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// wantInside checks a /proc/PID/cgroup against the parts of a group.
+func wantInside(t *testing.T, membership string, c *Cgroups, g *Cgroup) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range g.dirs {
+		want := ":" + d.tree.line + ":"
+		found := false
+		for line := range strings.Lines(membership) {
+			if line = strings.TrimSpace(line); strings.Contains(line, want) {
+				found = strings.HasSuffix(line, "/"+c.groupName(g.id))
+			}
+		}
+		if !found {
+			t.Errorf("not in %s:\n%s", d.path, membership)
+		}
+	}
+}
+
+// threadGroups is the groups that our threads are in, without those that end.
+func threadGroups(t *testing.T) map[string]bool {
+	t.Helper()
+	tids, err := readNumbers("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups := make(map[string]bool)
+	for _, tid := range tids {
+		if data, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(tid) + "/cgroup"); err == nil {
+			groups[string(data)] = true
+		}
+	}
+	return groups
+}
+
+// Inside from its first instruction: the move after the start, which would hide
+// a birth elsewhere, is left out here.
+func TestCgroupBirth(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "birth")
+	g := newSlot(t, c, "0", SlotLimits{CPUs: ourCPUs(t)[:1], CPUQuota: 1})
+	before := threadGroups(t)
+	o := StartOptions{Cgroup: g}
+	cmd := exec.CommandContext(t.Context(), "cat", "/proc/self/cgroup", "/proc/thread-self/cgroup")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	var err error
+	onThread(func() {
+		restore, e := o.mark()
+		if err = e; err != nil {
+			return
+		}
+		defer restore()
+		o.aim(cmd)
+		err = cmd.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	wantInside(t, out.String(), c, g)
+	eventually(t, "our threads are where they were", func() bool {
+		now := threadGroups(t)
+		for group := range now {
+			if !before[group] {
+				return false
+			}
+		}
+		return true
+	})
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCgroupOOM(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "memory")
+	g := newSlot(t, c, "0", SlotLimits{MemoryMax: 96 << 20})
+	if missing := g.Missing(); len(missing) > 0 {
+		t.Fatal(missing)
+	}
+	if text := g.Describe(); !strings.Contains(text, "memory 96M") {
+		t.Errorf("described as %q", text)
+	}
+	if n, err := g.OOMKills(); n != 0 || err != nil {
+		t.Errorf("%d OOM kills before there is anybody (%v)", n, err)
+	}
+	host, err := HostOOMKills()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTestSpawner(t)
+	cmd, stderr := helperCmd(t, "eat-memory")
+	if err := s.StartWith(cmd, StartOptions{Cgroup: g}); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
+		t.Fatalf("ended by %v: %s", err, stderr)
+	}
+	// No waiting: the count is there before the death.
+	if n, err := g.OOMKills(); n != 1 || err != nil {
+		t.Errorf("%d OOM kills, want 1 (%v)", n, err)
+	}
+	if now, err := HostOOMKills(); err != nil || now <= host {
+		t.Errorf("the host counts %d OOM kills, %d before (%v)", now, host, err)
+	}
+	// The next one has room enough.
+	if err := g.Update(SlotLimits{}); err != nil {
+		t.Fatal(err)
+	}
+	if text := g.Describe(); !strings.HasSuffix(text, "no limit") {
+		t.Errorf("described as %q", text)
+	}
+	startIn(t, s, g, "sleep", "1000")
+	if n, err := g.MemoryCurrent(); n == 0 || err != nil {
+		t.Errorf("a running process has %d bytes (%v)", n, err)
+	}
+}
+
+// helperEatMemory would end by itself at 1 GiB.
+func helperEatMemory() error {
+	for range 1 << 6 {
+		m, err := unix.Mmap(-1, 0, 16<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err != nil {
+			return err
+		}
+		for i := 0; i < len(m); i += 4096 {
+			m[i] = 1
+		}
+	}
+	return errors.New("there was no limit")
+}
+
+func TestCgroupQuota(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "cpu")
+	g := newSlot(t, c, "0", SlotLimits{CPUQuota: 0.2, Nice: 5})
+	if missing := g.Missing(); len(missing) > 0 {
+		t.Fatal(missing)
+	}
+	s := newTestSpawner(t)
+	cmd := startIn(t, s, g, "sh", "-c", "while :; do :; done")
+	var now Throttling
+	eventually(t, "100 periods", func() bool {
+		var err error
+		if now, err = g.Throttling(); err != nil {
+			t.Fatal(err)
+		}
+		return now.Periods >= 100
+	})
+	// It wants all of a CPU, so the quota ends in nearly every period.
+	if now.Throttled < now.Periods/2 || now.Time <= 0 {
+		t.Errorf("throttled %+v", now)
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := parseStat(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 100 periods of 20 ms at 0.2 cores are 0.4 s, 40 ticks; what is free on
+	// other CPUs at a change of period may add a little.
+	if ticks := used.utime + used.stime; ticks > 2*40*now.Periods/100 {
+		t.Errorf("used %d ticks in %d periods", ticks, now.Periods)
+	}
+	if err := g.Update(SlotLimits{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := g.Throttling()
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown, err := parseStatOf(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "half a second of CPU time", func() bool {
+		now, err := parseStatOf(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.utime >= grown.utime+50
+	})
+	if after, err := g.Throttling(); err != nil || after.Throttled > before.Throttled+1 {
+		t.Errorf("without a quota still throttled: %+v, then %+v (%v)", before, after, err)
+	}
+}
+
+func parseStatOf(pid int) (stat, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(data)
+}
+
+func TestCgroupCpuset(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "cpuset")
+	all := ourCPUs(t)
+	last := CPUSet{all[len(all)-1]}
+	topology, err := ReadTopology("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mems := topology.Nodes(last)
+	g := newSlot(t, c, "0", SlotLimits{CPUs: last, Mems: mems})
+	if missing := g.Missing(); len(missing) > 0 {
+		t.Fatal(missing)
+	}
+	s := newTestSpawner(t)
+	for _, cpus := range []CPUSet{nil, last} { // by the cage alone, and with the affinity too
+		cmd := exec.CommandContext(t.Context(), "grep", "-E", "^(Cpus|Mems)_allowed_list", "/proc/self/status")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := s.StartWith(cmd, StartOptions{CPUs: cpus, Cgroup: g}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("Cpus_allowed_list:\t%s\nMems_allowed_list:\t%s\n", last, mems); out.String() != want {
+			t.Errorf("%q, want %q", out.String(), want)
+		}
+	}
+	sets, err := threadSets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "our threads have all CPUs", func() bool {
+		if sets, err = threadSets(); err != nil {
+			t.Fatal(err)
+		}
+		for _, set := range sets {
+			if !set.Equal(all) {
+				return false
+			}
+		}
+		return true
+	})
+	// A running child feels a change.
+	child := startIn(t, s, g, "sleep", "1000")
+	if err := g.Update(SlotLimits{CPUs: all[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	if set, err := AllowedCPUs(child.Process.Pid); err != nil || !set.Equal(all[:1]) {
+		t.Errorf("after the update on %s, want %s (%v)", set, all[:1], err)
+	}
+	// What does not exist is told.
+	if err := g.Update(SlotLimits{Mems: CPUSet{maxCPU - 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if missing := g.Missing(); len(missing) != 1 || !strings.Contains(missing[0], "nodes 8191") {
+		t.Errorf("missing %q", missing)
+	}
+}
+
+// An origin's ffmpegs that left its process group, and one that goes on forking.
+func TestCgroupKill(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	s := newTestSpawner(t)
+	for round := range 3 {
+		g := newSlot(t, c, strconv.Itoa(round), SlotLimits{})
+		startIn(t, s, g, "sh", "-c", `setsid sh -c 'sleep 1000 & wait' &
+			while sleep 0.01; do setsid sleep 1000 & done`)
+		var pids []int
+		eventually(t, "grandchildren", func() bool {
+			var err error
+			if pids, err = g.Procs(); err != nil {
+				t.Fatal(err)
+			}
+			return len(pids) > 8
+		})
+		if err := g.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := g.Procs(); err != nil || len(left) > 0 {
+			t.Errorf("left after the kill: %v (%v)", left, err)
+		}
+		for _, pid := range pids {
+			if st, err := parseStatOf(pid); err == nil && st.state != 'Z' && st.state != 'X' {
+				t.Errorf("pid %d is alive, state %c", pid, st.state)
+			}
+		}
+		if err := g.Kill(); err != nil {
+			t.Errorf("of an empty group: %v", err)
+		}
+		paths := g.Paths()
+		if len(paths) == 0 {
+			t.Error("a group without folders")
+		}
+		if err := g.Remove(); err != nil {
+			t.Error(err)
+		}
+		for _, path := range paths {
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left (%v)", path, err)
+			}
+		}
+	}
+}
+
+// A killed group has children again: moved in, and born into one made anew.
+func TestCgroupAfterKill(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	s := newTestSpawner(t)
+	g := newSlot(t, c, "0", SlotLimits{})
+	for round := range 4 {
+		if round == 2 {
+			g = newSlot(t, c, "0", SlotLimits{})
+		}
+		cmd := startIn(t, s, g, "sleep", "1000")
+		if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+			t.Errorf("round %d: %v in the group, want %d (%v)", round, pids, cmd.Process.Pid, err)
+		}
+		if err := g.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("round %d: ended by %v", round, err)
+		}
+	}
+}
+
+func TestCgroupRemoveKillsNobody(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	g := newSlot(t, c, "0", SlotLimits{})
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	if err := c.RemoveAll(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("sleep, pid %d", cmd.Process.Pid)) {
+		t.Errorf("remove with a process inside: %v", err)
+	}
+	if err := unix.Kill(cmd.Process.Pid, 0); err != nil {
+		t.Errorf("the process: %v", err)
+	}
+	if pids, err := g.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("group has %v (%v)", pids, err)
+	}
+}
+
+func TestCgroupFiftyAtOnce(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "birth")
+	s := newTestSpawner(t)
+	all := ourCPUs(t)
+	var slots sync.WaitGroup
+	for i := range 50 {
+		slots.Go(func() {
+			l := SlotLimits{MemoryMax: 64 << 20, CPUs: all[:1+i%len(all)]}
+			if i%2 == 0 {
+				l.CPUQuota = 0.5
+			}
+			g, err := c.Slot(strconv.Itoa(i), l)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", "cat /proc/self/cgroup; sleep 1000 & wait")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := s.StartWith(cmd, StartOptions{Cgroup: g, CPUs: l.CPUs, Nofile: 1000}); err != nil {
+				t.Error(err)
+				return
+			}
+			first, err := bufio.NewReader(out).ReadString('\n')
+			if err != nil || first == "" {
+				t.Errorf("slot %d says %q (%v)", i, first, err)
+			}
+			if data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cgroup"); err != nil {
+				t.Error(err)
+			} else {
+				wantInside(t, string(data), c, g)
+			}
+			if err := g.Kill(); err != nil {
+				t.Error(err)
+			}
+			_ = cmd.Wait()
+			if err := g.Remove(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	slots.Wait()
+	if left, err := c.Leftovers(); err != nil || len(left) > 0 {
+		t.Errorf("left over %v (%v)", left, err)
+	}
+}
+
+// A supervisor is killed; the next one finds the groups, and keeps them.
+func TestCgroupCrash(t *testing.T) {
+	name := testGroupName()
+	super, stderr := helperCmd(t, "supervise")
+	super.Env = append(super.Env, "SRS_PROXY_RUNTIME_TEST_NAME="+name)
+	out, err := super.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := super.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waited := false
+	kill := func() {
+		if !waited {
+			waited = true
+			_ = super.Process.Kill()
+			_ = super.Wait()
+		}
+	}
+	t.Cleanup(kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		kill()
+		if strings.Contains(stderr.String(), "SKIP") {
+			t.Skip(stderr)
+		}
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	origin, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(origin, unix.SIGKILL) })
+
+	if _, err := OpenCgroups(CgroupConfig{Name: name}); !errors.Is(err, ErrCgroupTaken) {
+		t.Errorf("the name of a living supervisor: %v", err)
+	}
+	kill()
+	c := openTestCgroups(t, name)
+	left, err := c.Leftovers()
+	if err != nil || len(left) != 1 || !slices.Equal(left["7"], []int{origin}) {
+		t.Fatalf("left over %v, want slot 7 with %d (%v)", left, origin, err)
+	}
+	g, err := c.Adopt("7", origin, SlotLimits{MemoryMax: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(origin) + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantInside(t, string(data), c, g)
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the origin is dead", func() bool {
+		st, err := parseStatOf(origin)
+		return err != nil || st.state == 'Z'
+	})
+}
+
+// helperSupervise starts an origin in slot 7 and waits to be killed.
+func helperSupervise() error {
+	c, err := OpenCgroups(CgroupConfig{Name: os.Getenv("SRS_PROXY_RUNTIME_TEST_NAME")})
+	if err != nil {
+		return err
+	}
+	if support := c.Support(); !support.Any() {
+		return fmt.Errorf("SKIP %s", support)
+	}
+	g, err := c.Slot("7", SlotLimits{MemoryMax: 64 << 20})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("sleep", "1000")
+	if err := NewSpawner().StartWith(cmd, StartOptions{Cgroup: g}); err != nil {
+		return err
+	}
+	fmt.Println(cmd.Process.Pid)
+	select {}
+}
+
+// A process without a group, and one whose group lies below another base.
+func TestCgroupAdopt(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	plain := exec.CommandContext(t.Context(), "sleep", "1000")
+	if err := plain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = plain.Process.Kill()
+		_ = plain.Wait()
+	})
+	g, err := c.Adopt("0", plain.Process.Pid, SlotLimits{CPUQuota: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(plain.Process.Pid) + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantInside(t, string(data), c, g)
+
+	// The same group, seen by a supervisor whose base is elsewhere.
+	other := &Cgroups{cfg: c.cfg, support: c.Support()}
+	for _, tree := range c.trees {
+		elsewhere := *tree
+		elsewhere.base = filepath.Join(tree.base, c.cfg.Name)
+		other.trees = append(other.trees, &elsewhere)
+	}
+	kept, err := other.Adopt("0", plain.Process.Pid, SlotLimits{CPUQuota: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(kept.release)
+	if got, want := kept.Paths(), g.Paths(); !slices.Equal(got, want) {
+		t.Errorf("kept in %q, want %q", got, want)
+	}
+	if err := kept.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = plain.Wait()
+	if err := kept.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Adopt("1", plain.Process.Pid, SlotLimits{}); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("adopt the dead: %v", err)
+	}
+}
+
+// Where a child can't be born inside it is moved there before Start returns.
+func TestCgroupMoveAfterStart(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	for _, tree := range c.trees {
+		tree.birth = false
+	}
+	g := newSlot(t, c, "0", SlotLimits{CPUQuota: 1})
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantInside(t, string(data), c, g)
+}
+
+func TestCgroupOff(t *testing.T) {
+	c, err := OpenCgroups(CgroupConfig{Name: CgroupsOff})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := c.Slot("0", SlotLimits{MemoryMax: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	if err := g.Kill(); !errors.Is(err, ErrNoCgroup) {
+		t.Errorf("kill: %v", err)
+	}
+	if missing := g.Missing(); g.Describe() != "none" || len(missing) != 1 || missing[0] != "memory 1M: switched off" {
+		t.Errorf("%s, missing %q", g.Describe(), missing)
+	}
+	if err := unix.Kill(cmd.Process.Pid, 0); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(g.Remove(), c.RemoveAll(), c.Close()); err != nil {
+		t.Error(err)
+	}
+}
