@@ -46,6 +46,8 @@ type Config struct {
 	HeartbeatURL               string
 	// DieWithParent makes the origins exit when this process is gone.
 	DieWithParent bool
+	// Logs is the rotation of the origins' log files.
+	Logs LogRotation
 	// IDPrefix goes before the slot's number in an origin's ID; default "origin-".
 	IDPrefix string
 
@@ -123,16 +125,25 @@ func (c Config) software() string {
 	return "SRS " + c.Version.String()
 }
 
-func (c Config) id(slot int) string { return c.IDPrefix + strconv.Itoa(slot) }
+// id names a generation of a place: origin-3, and origin-3.1 for the process that
+// replaces it.
+func (c Config) id(index, gen int) string {
+	id := c.IDPrefix + strconv.Itoa(index)
+	if gen > 0 {
+		id += "." + strconv.Itoa(gen)
+	}
+	return id
+}
 
-func (c Config) params(slot int) srsconf.Params {
+func (c Config) params(b birth) srsconf.Params {
+	id := c.id(b.index, b.gen)
 	p := srsconf.Params{
-		Slot:           slot,
-		ID:             c.id(slot),
+		Slot:           b.index,
+		ID:             id,
 		Version:        c.Version,
-		Ports:          c.Ports.Ports(slot),
+		Ports:          b.ports,
 		Listen:         c.Listen,
-		WorkDir:        filepath.Join(c.StateDir, c.id(slot)),
+		WorkDir:        filepath.Join(c.StateDir, id),
 		MaxConnections: c.MaxConnections,
 		RTC:            c.RTC,
 		RTCTCP:         c.RTCTCP,
@@ -145,7 +156,7 @@ func (c Config) params(slot int) srsconf.Params {
 	p.LogFile = filepath.Join(p.WorkDir, "srs.log")
 	p.PIDFile = filepath.Join(p.WorkDir, "srs.pid")
 	if c.Overlay != nil {
-		p.Overlay = c.Overlay.For(slot)
+		p.Overlay = c.Overlay.For(b.index)
 	}
 	return p
 }

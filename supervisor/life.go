@@ -98,7 +98,7 @@ func unlessDone(ctx context.Context, err error) error {
 }
 
 func (s *slot) argv(args ...string) []string {
-	cmd := s.sup.cfg.Command
+	cmd := s.cfg.Command
 	return append(cmd[:len(cmd):len(cmd)], args...)
 }
 
@@ -116,7 +116,7 @@ func (s *slot) awaitFreePorts(ctx context.Context) error {
 
 // awaitReady probes a new process until it is ready.
 func (s *slot) awaitReady(ctx context.Context, p *process) (identity, error) {
-	cfg := s.sup.cfg
+	cfg := s.cfg
 	api, rtmp := cfg.dialAddr(s.params.Ports.API), cfg.dialAddr(s.params.Ports.RTMP)
 	deadline := time.NewTimer(cfg.StartTimeout)
 	defer deadline.Stop()
@@ -144,7 +144,7 @@ func (s *slot) awaitReady(ctx context.Context, p *process) (identity, error) {
 
 // serve is the time from ready to the end of the process.
 func (s *slot) serve(ctx context.Context, p *process, id identity) error {
-	cfg := s.sup.cfg
+	cfg := s.cfg
 	service := cmp.Or(id.service, strconv.Itoa(p.pid)+"-"+strconv.FormatUint(p.startTicks, 10))
 	s.mu.Lock()
 	s.view.ServiceID, s.view.Version = service, id.version
@@ -245,7 +245,7 @@ func (s *slot) withdraw() {
 // stop ends a process that should not be there any more.
 func (s *slot) stop(p *process) {
 	s.to(Draining, "stopping")
-	cfg := s.sup.cfg
+	cfg := s.cfg
 	select {
 	case <-time.After(partingPause):
 	case <-p.exited:

@@ -47,12 +47,11 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 	if left := loadState(s.cfg.StateDir, s.log).living(); len(left) > 0 {
 		return leftoverError(left)
 	}
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		if err := slot.writeConfig(); err != nil {
 			return err
 		}
 	}
-	s.env = srsconf.CleanEnv(s.cfg.Env)
 	s.spawner = runtime.NewSpawner()
 	if err := s.checkKinds(ctx); err != nil {
 		return err
@@ -75,7 +74,7 @@ func (s *Supervisor) findCommand() error {
 
 // writeConfig renders the slot's config, and makes the folders that it names.
 func (s *slot) writeConfig() error {
-	text, err := s.sup.cfg.Template.Render(s.params)
+	text, err := s.cfg.Template.Render(s.params)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrConfig, s.id, err)
 	}
@@ -108,7 +107,7 @@ func (s *slot) writeConfig() error {
 // just before their first start, many at a time.
 func (s *Supervisor) checkKinds(ctx context.Context) error {
 	seen := make(map[string]bool)
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		if seen[slot.params.Overlay] {
 			continue
 		}
@@ -124,7 +123,7 @@ func (s *Supervisor) checkKinds(ctx context.Context) error {
 func (s *Supervisor) provePorts(ctx context.Context) error {
 	var busy []*portBusy
 	var where []string
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		err := proveFree(ctx, slot.listeners)
 		var b *portBusy
 		switch {

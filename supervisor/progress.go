@@ -37,7 +37,7 @@ func (n *notifier) notify() {
 func (s *Supervisor) Progress() (Progress, <-chan struct{}) {
 	changed := s.progress.changed()
 	p := Progress{Total: len(s.slots)}
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		switch o := slot.status(); o.State {
 		case Ready:
 			p.Ready++

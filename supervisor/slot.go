@@ -9,18 +9,22 @@ import (
 	"sync"
 	"time"
 
+	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
 
-// slot is the place of one origin: its ports, its folder, its CPUs, and the
-// process that is in it now. Its goroutine, run, owns its life; others leave
-// wishes and findings under mu and wake it.
+// slot is one generation of the place of an origin: its ports, its folder, its
+// CPUs, and the process that is in it now. Its goroutine, run, owns its life;
+// others leave wishes and findings under mu and wake it.
 type slot struct {
-	sup   *Supervisor
-	index int
-	id    string
-	cpus  string
-	log   *slog.Logger
+	sup    *Supervisor
+	cfg    *Config // as it was when the slot was made: it never changes
+	index  int     // of the place
+	gen    int     // of the process in the place, see generation.go
+	id     string
+	cpuSet runtime.CPUSet
+	cpus   string
+	log    *slog.Logger
 
 	// Set by Prepare, then constant.
 	params     srsconf.Params
@@ -54,14 +58,23 @@ type verdict struct {
 	hung  bool   // and should be replaced
 }
 
-func newSlot(sup *Supervisor, index int) *slot {
-	cfg := sup.cfg
-	params := cfg.params(index)
+// birth is what tells one slot from another.
+type birth struct {
+	index, gen int
+	cpus       runtime.CPUSet
+	ports      srsconf.Ports
+}
+
+func newSlot(sup *Supervisor, cfg *Config, b birth) *slot {
+	params := cfg.params(b)
 	s := &slot{
 		sup:        sup,
-		index:      index,
+		cfg:        cfg,
+		index:      b.index,
+		gen:        b.gen,
 		id:         params.ID,
-		cpus:       cfg.CPUs[index].String(),
+		cpuSet:     b.cpus,
+		cpus:       b.cpus.String(),
 		log:        sup.log.With(keyOrigin, params.ID),
 		params:     params,
 		configFile: filepath.Join(params.WorkDir, "srs.conf"),
@@ -69,7 +82,7 @@ func newSlot(sup *Supervisor, index int) *slot {
 	}
 	s.view = OriginStatus{
 		ID:      s.id,
-		Index:   index,
+		Index:   b.index,
 		Desired: Run,
 		State:   Stopped,
 		CPUs:    s.cpus,
@@ -107,7 +120,7 @@ func (s *slot) run(ctx context.Context) error {
 			s.pause(ctx, 0, Run)
 			continue
 		}
-		if readyFor >= s.sup.cfg.ResetAfter {
+		if readyFor >= s.cfg.ResetAfter {
 			s.backoff.reset()
 		}
 		s.failures++

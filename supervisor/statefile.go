@@ -192,7 +192,7 @@ func (s *Supervisor) saveState() error {
 
 func (s *Supervisor) state() savedState {
 	state := savedState{Format: stateFormat, BootID: s.bootID, PID: os.Getpid(), Command: s.cfg.Command}
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		if o, ok := slot.saved(); ok {
 			state.Origins = append(state.Origins, o)
 		}

@@ -13,13 +13,16 @@ import (
 const (
 	// statsTimeout bounds what a snapshot waits for the origins' APIs.
 	statsTimeout = time.Second
-	// statsAge is how old figures may be, so that a page that many look at costs
-	// the origins no more than one look.
-	statsAge = 500 * time.Millisecond
+	// statsAge is how old figures may be: SRS itself counts bytes every 3 s, and a
+	// screen that is drawn every second, or that many look at, costs the origins no
+	// more than one look in this time.
+	statsAge = 1500 * time.Millisecond
 	// statsWorkers ask at once.
 	statsWorkers = 16
 	// statsSize bounds one reply: 1 KB a stream.
 	statsSize = 64 << 20
+	// summarySize bounds the other reply, of 2 KB.
+	summarySize = 64 << 10
 )
 
 // stats is what an origin's API says of its streams.
@@ -27,6 +30,7 @@ type stats struct {
 	pid                          int // of the process that said it
 	streams, publishers, clients int
 	in, out                      float64 // bits per second
+	rates                        rates   // where in and out come from, once there were two counts
 	err                          error
 }
 
@@ -34,18 +38,23 @@ type stats struct {
 type statsCache struct {
 	mu     sync.Mutex // held over a fetch too: who comes second gets its result
 	at     time.Time
-	bySlot []stats
+	bySlot map[*slot]stats
+
+	self selfMeter // has its own lock: it does not wait for a fetch
 }
 
-// Snapshot is the state of all origins now. What their APIs know is at most half
-// a second old; where one did not answer within a second, StatsError says so and
+// Snapshot is the state of all origins now. What their APIs know is at most 1.5
+// seconds old; where one did not answer within a second, StatsError says so and
 // the figures are the last ones.
 func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	known := s.fetchStats(ctx)
-	snap := Snapshot{Time: time.Now(), Software: s.cfg.software(), PID: os.Getpid()}
-	for i, slot := range s.slots {
+	now := time.Now()
+	snap := Snapshot{Time: now, Software: s.cfg.software(), PID: os.Getpid(), Self: s.stats.self.read(now)}
+	// An older generation is looked at first: it drains only once its successor is
+	// ready, so there are never too few ready ones to be seen.
+	for _, slot := range s.all() {
 		o := slot.status()
-		if st := known[i]; o.PID != 0 && st.pid == o.PID {
+		if st := known[slot]; o.PID != 0 && st.pid == o.PID {
 			o.Streams, o.Publishers = st.streams, st.publishers
 			// SRS counts a publisher as a client of its stream.
 			o.Players = max(0, st.clients-st.publishers)
@@ -59,55 +68,68 @@ func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	return snap
 }
 
-func (s *Supervisor) fetchStats(ctx context.Context) []stats {
+func (s *Supervisor) fetchStats(ctx context.Context) map[*slot]stats {
 	c := &s.stats
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bySlot == nil {
-		c.bySlot = make([]stats, len(s.slots))
-	}
-	if time.Since(c.at) < statsAge {
-		return append([]stats(nil), c.bySlot...)
+	if c.bySlot != nil && time.Since(c.at) < statsAge {
+		return c.bySlot
 	}
 	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
+	var mu sync.Mutex // guards fresh, which nobody changes any more once it is returned
+	fresh := make(map[*slot]stats, len(c.bySlot))
 	turns := make(chan struct{}, statsWorkers)
-	for i, slot := range s.slots {
+	for _, slot := range s.all() {
 		o := slot.status()
 		if o.PID == 0 || o.ServiceID == "" { // no process, or not ready yet
-			c.bySlot[i] = stats{}
 			continue
 		}
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			c.bySlot[i] = c.bySlot[i].refreshed(ctx, o.PID, s.cfg.dialAddr(o.Ports.API))
+			st := c.bySlot[slot].refreshed(ctx, o.PID, s.cfg.dialAddr(o.Ports.API))
+			mu.Lock()
+			defer mu.Unlock()
+			fresh[slot] = st
 		})
 	}
 	wg.Wait()
-	c.at = time.Now()
-	return append([]stats(nil), c.bySlot...)
+	c.at, c.bySlot = time.Now(), fresh
+	return fresh
 }
 
 // refreshed asks anew. A failure keeps the old figures of the same process.
 func (old stats) refreshed(ctx context.Context, pid int, api netip.AddrPort) stats {
+	if old.pid != pid {
+		old = stats{pid: pid}
+	}
 	fresh, err := askStats(ctx, api)
 	if err != nil {
-		if old.pid != pid {
-			old = stats{}
-		}
-		old.pid, old.err = pid, err
+		old.err = err
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 			old.err = fmt.Errorf("no answer within %s", statsTimeout)
 		}
 		return old
 	}
-	fresh.pid = pid
+	fresh.pid, fresh.rates = pid, old.rates
+	if fresh.streams == 0 {
+		return fresh // without streams no bytes: an idle origin is asked once
+	}
+	count, err := askBytes(ctx, api)
+	if err != nil {
+		count = byteCount{} // whoever does not count has the figures of 30 s
+	}
+	fresh.rates = old.rates.after(count)
+	if fresh.rates.known {
+		fresh.in, fresh.out = fresh.rates.in, fresh.rates.out
+	}
 	return fresh
 }
 
-// askStats sums over an origin's streams. Without a count SRS lists ten.
+// askStats sums over an origin's streams. Without a count SRS lists ten. Its
+// rates are averages over 30 s, and 0 in the first 30 s of a stream.
 func askStats(ctx context.Context, api netip.AddrPort) (stats, error) {
 	var reply struct {
 		Streams []struct {
@@ -136,4 +158,23 @@ func askStats(ctx context.Context, api netip.AddrPort) (stats, error) {
 		sum.out += 1000 * st.Kbps.Send
 	}
 	return sum, nil
+}
+
+// askBytes reads an origin's count of all its clients' bytes, those of clients
+// that have gone too.
+func askBytes(ctx context.Context, api netip.AddrPort) (byteCount, error) {
+	var reply struct {
+		Data struct {
+			System struct {
+				Time int64 `json:"srs_sample_time"` // ms
+				Recv int64 `json:"srs_recv_bytes"`
+				Send int64 `json:"srs_send_bytes"`
+			} `json:"system"`
+		} `json:"data"`
+	}
+	if err := getJSON(ctx, api, "/api/v1/summaries", summarySize, &reply); err != nil {
+		return byteCount{}, err
+	}
+	sys := reply.Data.System
+	return byteCount{time.Duration(sys.Time) * time.Millisecond, sys.Recv, sys.Send}, nil
 }

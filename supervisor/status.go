@@ -53,7 +53,9 @@ type OriginStatus struct {
 	Streams    int     `json:"streams"`
 	Publishers int     `json:"publishers"`
 	Players    int     `json:"players"`
-	// InBps and OutBps are bits per second.
+	// InBps and OutBps are bits per second, of all clients on all protocols: since
+	// the snapshot before, if that was 1 to 30 s ago (SRS counts every 3 s), else
+	// SRS's own averages over 30 s, which are 0 for a stream's first 30 s.
 	InBps     float64 `json:"in_bps"`
 	OutBps    float64 `json:"out_bps"`
 	WorkDir   string  `json:"work_dir"`
@@ -77,8 +79,9 @@ type Snapshot struct {
 	Time time.Time `json:"time"`
 	// Software is "SRS 7.0.18" or "built-in origin".
 	Software string `json:"software"`
-	// PID is the supervisor's own.
+	// PID is the supervisor's own, and Self what that process uses.
 	PID     int            `json:"pid"`
+	Self    SelfUsage      `json:"self"`
 	Origins []OriginStatus `json:"origins"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -54,10 +55,8 @@ func (s *Supervisor) strays() []int {
 	if err != nil {
 		return nil
 	}
-	marks := make(map[string]bool, len(s.slots))
-	for _, slot := range s.slots {
-		marks[strayMark+slot.params.WorkDir] = true
-	}
+	// Slots come and go; what they leave behind has a folder of ours in its mark.
+	mark := []byte(strayMark + filepath.Join(s.cfg.StateDir, s.cfg.IDPrefix))
 	var found []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -69,7 +68,7 @@ func (s *Supervisor) strays() []int {
 			continue
 		}
 		for v := range bytes.SplitSeq(env, []byte{0}) {
-			if marks[string(v)] {
+			if bytes.HasPrefix(v, mark) {
 				found = append(found, pid)
 				break
 			}

@@ -10,6 +10,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
 )
 
 // Keys of log attributes.
@@ -22,22 +23,38 @@ const (
 type Registry interface {
 	Update(ctx context.Context, o balancer.Origin) error
 	Remove(ctx context.Context, id string) error
+	// Origins says how many sessions an origin still has.
+	Origins(ctx context.Context) ([]balancer.Status, error)
 }
 
 // Supervisor keeps origins running. Prepare once, then Run once.
 type Supervisor struct {
-	cfg    Config
+	cfg    Config // as New got it; what a Reload changes is in now
 	bal    Registry
 	log    *slog.Logger
-	slots  []*slot
 	health *health
 	stats  statsCache
+	// rotation is of the origins' logs.
+	rotation atomic.Pointer[LogRotation]
 
 	// Set by Prepare.
 	lock    *os.File
 	bootID  string
-	env     []string
 	spawner *runtime.Spawner
+
+	// changing is held by who changes the set of origins: one at a time.
+	changing chan struct{}
+	// retired is poked when a slot begins to leave.
+	retired chan struct{}
+
+	mu sync.Mutex // guards the following
+	// now is the config that new slots get.
+	now *Config
+	// slots are all generations of all places, by index, then by age. The list is
+	// replaced and never changed in place.
+	slots []*slot
+	// launch begins the life of another slot; nil while Run does not run.
+	launch func(*slot)
 
 	turns    chan struct{} // as many as may start at once
 	dirty    chan struct{} // the state file is out of date
@@ -60,11 +77,15 @@ func New(cfg Config, bal Registry, log *slog.Logger) *Supervisor {
 		health:   newHealth(cfg, log),
 		turns:    make(chan struct{}, cfg.Starts),
 		dirty:    make(chan struct{}, 1),
+		changing: make(chan struct{}, 1),
+		retired:  make(chan struct{}, 1),
 		allReady: make(chan struct{}),
 		hurry:    make(chan struct{}),
 	}
+	s.SetLogRotation(cfg.Logs)
+	s.now = &s.cfg
 	for i := range cfg.CPUs {
-		s.slots = append(s.slots, newSlot(s, i))
+		s.slots = append(s.slots, newSlot(s, s.now, birth{index: i, cpus: cfg.CPUs[i], ports: cfg.Ports.Ports(i)}))
 	}
 	return s
 }
@@ -86,12 +107,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	var helpers, slots sync.WaitGroup
 	hctx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
 	helpers.Go(func() { s.health.run(hctx) })
+	helpers.Go(func() { s.rotateLogs(hctx) })
 	helpers.Go(func() { s.keepState(ended) })
 	helpers.Go(func() { s.watchProgress(ended) })
 
 	var first error
 	var failed sync.Once
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		slots.Go(func() {
 			if err := slot.run(ctx); err != nil {
 				failed.Do(func() { first = err })
@@ -143,12 +165,19 @@ func (s *Supervisor) Output(id string, n int) ([]string, error) {
 }
 
 func (s *Supervisor) slot(id string) (*slot, error) {
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		if slot.id == id {
 			return slot, nil
 		}
 	}
 	return nil, fmt.Errorf("%w: %s", ErrUnknownOrigin, id)
+}
+
+// all are the slots of now, the older generation of a place before the newer.
+func (s *Supervisor) all() []*slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots
 }
 
 // turn waits until another origin may start. What it returns gives the turn to
@@ -164,13 +193,13 @@ func (s *Supervisor) turn(ctx context.Context) (done func(), ok bool) {
 
 // start spawns a slot's program.
 func (s *Supervisor) start(slot *slot, argv []string) (*process, error) {
-	env := append(s.env[:len(s.env):len(s.env)], strayMark+slot.params.WorkDir)
+	env := append(srsconf.CleanEnv(slot.cfg.Env), strayMark+slot.params.WorkDir)
 	return start(s.spawner, launch{
 		argv:   argv,
 		env:    env,
 		dir:    slot.params.WorkDir,
-		cpus:   s.cfg.CPUs[slot.index],
-		nofile: s.cfg.Nofile,
+		cpus:   slot.cpuSet,
+		nofile: slot.cfg.Nofile,
 	})
 }
 
@@ -181,8 +210,9 @@ const patience = 3
 // hopeless counts the slots that failed that often. When all of them did it
 // returns an error.
 func (s *Supervisor) hopeless(failures int, err error) error {
-	if failures != patience || int(s.tired.Add(1)) < len(s.slots) || s.anyReady.Load() {
+	n := len(s.cfg.CPUs)
+	if failures != patience || int(s.tired.Add(1)) < n || s.anyReady.Load() {
 		return nil
 	}
-	return fmt.Errorf("%w: each of %d failed %d times, at last with: %w", ErrNoOriginStarts, len(s.slots), patience, err)
+	return fmt.Errorf("%w: each of %d failed %d times, at last with: %w", ErrNoOriginStarts, n, patience, err)
 }
