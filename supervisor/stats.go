@@ -52,7 +52,7 @@ func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	snap := Snapshot{Time: now, Software: s.cfg.software(), PID: os.Getpid(), Self: s.stats.self.read(now)}
 	// An older generation is looked at first: it drains only once its successor is
 	// ready, so there are never too few ready ones to be seen.
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		o := slot.status()
 		if st := known[slot]; o.PID != 0 && st.pid == o.PID {
 			o.Streams, o.Publishers = st.streams, st.publishers
@@ -81,7 +81,7 @@ func (s *Supervisor) fetchStats(ctx context.Context) map[*slot]stats {
 	var mu sync.Mutex // guards fresh, which nobody changes any more once it is returned
 	fresh := make(map[*slot]stats, len(c.bySlot))
 	turns := make(chan struct{}, statsWorkers)
-	for _, slot := range s.slots {
+	for _, slot := range s.all() {
 		o := slot.status()
 		if o.PID == 0 || o.ServiceID == "" { // no process, or not ready yet
 			continue
