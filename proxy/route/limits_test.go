@@ -91,6 +91,13 @@ func TestRefusedPlaysTakeNoRoom(t *testing.T) {
 // blackhole is an address that answers no SYN: a listener whose queue is full.
 func blackhole(t *testing.T) string {
 	t.Helper()
+	_, addr, _ := fullQueue(t)
+	return addr
+}
+
+// fullQueue is a listening socket whose accept queue is full of n connections.
+func fullQueue(t *testing.T) (fd int, addr string, n int) {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -106,11 +113,11 @@ func blackhole(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*unix.SockaddrInet4).Port}).String()
-	for range 10 {
+	addr = (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*unix.SockaddrInet4).Port}).String()
+	for n = range 10 {
 		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
 		if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
-			return addr
+			return fd, addr, n
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +125,7 @@ func blackhole(t *testing.T) string {
 		t.Cleanup(func() { c.Close() })
 	}
 	t.Fatal("the queue does not fill")
-	return ""
+	return 0, "", 0
 }
 
 // picks tells when a session is about to dial.
@@ -174,8 +181,8 @@ func TestDialTimeout(t *testing.T) {
 	if c := e.mustConnect("a", balancer.Play); c.Lease.Origin.ID != "live" {
 		t.Errorf("on %s", c.Lease.Origin.ID)
 	}
-	if r := New(Config{}, e.bal, nil); r.dialer.Timeout != time.Second || r.cfg.Attempts != 3 {
-		t.Errorf("defaults: %v, %d", r.dialer.Timeout, r.cfg.Attempts)
+	if r := New(Config{}, e.bal, nil); r.cfg.DialTimeout != time.Second || r.cfg.Attempts != 3 {
+		t.Errorf("defaults: %v, %d", r.cfg.DialTimeout, r.cfg.Attempts)
 	}
 }
 

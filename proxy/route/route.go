@@ -77,7 +77,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
 		cfg.Attempts = DefaultAttempts
 	}
 	r := &Router{cfg: cfg, bal: bal, log: log, vhosts: streamurl.NewVhosts(cfg.Vhosts...)}
-	r.dialer = net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: -1, Control: control}
+	r.dialer = net.Dialer{Timeout: synPatience, KeepAlive: -1, Control: control}
 	r.dialer.SetMultipathTCP(false)
 	return r
 }
@@ -237,7 +237,7 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Prot
 	if addr == "" {
 		return nil, fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
 	}
-	nc, err := r.dialer.DialContext(ctx, "tcp", addr)
+	nc, err := r.dial(ctx, addr)
 	if err != nil {
 		return nil, Retry(fmt.Errorf("dial origin %s: %w", lease.Origin.ID, err))
 	}
@@ -251,6 +251,29 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Prot
 	r.bal.ReportDial(ctx, lease.Origin.ID, nil)
 	c.held.Store(true)
 	return c, nil
+}
+
+// dial gives up after the DialTimeout. Until then it dials anew every now and then:
+// an origin whose accept queue is full, as a thousand clients at once make it, drops
+// the SYN, and the kernel sends another one only a second later.
+func (r *Router) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.DialTimeout)
+	defer cancel()
+	for {
+		nc, err := r.dialer.DialContext(ctx, "tcp", addr)
+		if err == nil || ctx.Err() != nil || !isTimeout(err) {
+			return nc, err
+		}
+	}
+}
+
+// synPatience is far above a round trip to an origin, and leaves four tries in the
+// default DialTimeout.
+const synPatience = 250 * time.Millisecond
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 func endpoint(o balancer.Origin, p Proto) string {
