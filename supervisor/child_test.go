@@ -64,6 +64,8 @@ func fakeOrigin(mode string, args []string) int {
 				os.Stdout.Write(line)
 			}
 		}()
+	case "logger":
+		go writeNumbers(root.Value("srs_log_file"))
 	case "fork", "escape", "zombie":
 		forkGrandchild(mode, root.Value("work_dir"))
 	}
