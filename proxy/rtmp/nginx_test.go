@@ -27,7 +27,7 @@ func TestNginxOrigin(t *testing.T) {
 	}
 	dir, addr := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	conf := filepath.Join(dir, "nginx.conf")
-	text := fmt.Sprintf("load_module %s;\ndaemon off; master_process off; pid %s/pid; error_log %s/err;\nevents { worker_connections 100; }\nrtmp { access_log off; server { listen %s; application live { live on; } } }\n",
+	text := fmt.Sprintf("load_module %s;\ndaemon off; master_process off; pid %s/pid; error_log %s/err info;\nevents { worker_connections 100; }\nrtmp { access_log off; server { listen %s; application live { live on; } } }\n",
 		nginxModule, dir, dir, addr)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -39,6 +39,10 @@ func TestNginxOrigin(t *testing.T) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
+		if t.Failed() {
+			b, _ := os.ReadFile(filepath.Join(dir, "err"))
+			t.Logf("nginx log:\n%s", b)
+		}
 	})
 	waitFor(t, 10*time.Second, "nginx listens", func() bool {
 		c, err := net.Dial("tcp", addr)
@@ -50,8 +54,8 @@ func TestNginxOrigin(t *testing.T) {
 	r := newRig(t, Config{}, addr)
 	early := make(chan string, 1)
 	go func() {
-		defer close(early)
-		early <- probe(t, r.url("/live/a"))
+		out, err := exec.Command("timeout", "15", "ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0", r.url("/live/a")).CombinedOutput()
+		early <- fmt.Sprint(string(out), err)
 	}()
 	waitFor(t, 5*time.Second, "player waits", func() bool { return r.origins()[0].Players == 1 })
 	publish(t, r.url("/live/a"))

@@ -16,10 +16,11 @@ const (
 	preludeMax = 64 << 10
 	// clientStreamID is the message stream that createStream gives, as SRS's.
 	clientStreamID = 1
-	// chunkSize is what SRS announces before it answers connect, in bytes. With the
-	// initial 128 the answer takes several chunks, which some clients (go-oryx-lib)
-	// can't read.
-	chunkSize = 60_000
+	// chunkSize is announced before connect is answered, in bytes. With the initial
+	// 128 the answer would take several chunks, which some clients (go-oryx-lib)
+	// can't read. The origin's own follows; ffmpeg sends each back as its own, and
+	// nginx-rtmp (4096) loses its place in the stream when a client's shrinks.
+	chunkSize = 4096
 	// ackWindow is what SRS announces as window and bandwidth, in bytes.
 	ackWindow = 2_500_000
 )
