@@ -7,7 +7,6 @@ import (
 	"math"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,49 +95,58 @@ func applyMemory(d groupDir, l SlotLimits) error {
 }
 
 func applyCPUs(d groupDir, l SlotLimits) error {
-	return applySet(d, "cpuset.cpus", []string{"cpuset.cpus.effective", "cpuset.effective_cpus"}, l.CPUs)
+	return applySet(d, "cpuset.cpus", "cpuset.effective_cpus", l.CPUs)
 }
 
 // applyMems binds to those of the nodes that have memory for us.
 func applyMems(d groupDir, l SlotLimits) error {
+	const file, effective = "cpuset.mems", "cpuset.effective_mems"
 	mems := l.Mems
-	for _, name := range []string{"cpuset.mems.effective", "cpuset.effective_mems"} {
-		usable, found, err := readCPUSet(filepath.Join(filepath.Dir(d.path), name))
+	if len(mems) > 0 {
+		usable, err := effectiveSet(d, filepath.Dir(d.path), file, effective)
 		if err != nil {
 			return err
 		}
-		if found && len(mems) > 0 {
-			if mems = mems.intersect(usable); len(mems) == 0 {
-				return fmt.Errorf("only nodes %s have memory for us", usable)
-			}
+		if mems = mems.intersect(usable); len(mems) == 0 {
+			return fmt.Errorf("only nodes %s have memory for us", usable)
 		}
 	}
-	return applySet(d, "cpuset.mems", []string{"cpuset.mems.effective", "cpuset.effective_mems"}, mems)
+	return applySet(d, file, effective, mems)
+}
+
+// effectiveSet is what of a CPU or node list is in force in a folder; effective
+// is version 1's name for it.
+func effectiveSet(d groupDir, dir, file, effective string) (CPUSet, error) {
+	if d.tree.v2 {
+		effective = file + ".effective"
+	}
+	set, _, err := readCPUSet(filepath.Join(dir, effective))
+	return set, err
 }
 
 // applySet writes a CPU or node list, empty for all that the parent has, and
-// looks what came of it.
-func applySet(d groupDir, file string, effective []string, set CPUSet) error {
-	text := set.String()
-	if len(set) == 0 && !d.tree.v2 {
-		parent, _, err := readCPUSet(filepath.Join(filepath.Dir(d.path), file))
-		if err != nil {
+// looks what came of it. A list that is in force can't be emptied while there
+// are processes, so the parent's is written out.
+func applySet(d groupDir, file, effective string, set CPUSet) error {
+	want := set
+	if len(set) == 0 {
+		now, _, err := readCPUSet(filepath.Join(d.path, file))
+		if err != nil || len(now) == 0 && d.tree.v2 {
 			return err
 		}
-		text = parent.String()
+		if want, err = effectiveSet(d, filepath.Dir(d.path), file, effective); err != nil {
+			return err
+		}
 	}
-	// A line feed makes an empty list more than a write of nothing.
-	if err := change(d.path, file, text+"\n"); err != nil {
+	if err := change(d.path, file, want.String()); err != nil {
 		return err
 	}
-	for _, name := range effective {
-		got, found, err := readCPUSet(filepath.Join(d.path, name))
-		if err != nil {
-			return err
-		}
-		if found && len(set) > 0 && !got.Equal(set) {
-			return fmt.Errorf("only %s of %s can be used here", got, set)
-		}
+	got, err := effectiveSet(d, d.path, file, effective)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(want) {
+		return fmt.Errorf("only %s of %s can be used here", got, want)
 	}
 	return nil
 }
@@ -211,7 +219,7 @@ func niceShares(nice int) int {
 // kernel rebuild its scheduling domains.
 func change(dir, file, text string) error {
 	now, found, err := readOptional(filepath.Join(dir, file))
-	if err == nil && found && now == strings.TrimSpace(text) {
+	if err == nil && found && now == text {
 		return nil
 	}
 	return writeCgroup(dir, file, text)

@@ -156,11 +156,13 @@ func enterGroup(crowded bool) (undo func(), err error) {
 			home = t.own
 		}
 	}
-	for _, controller := range []string{"memory", "cpuset", "cpu"} {
+	var enabled []string
+	for _, controller := range controllers() {
 		if listed(top, "cgroup.controllers", controller) && !listed(top, "cgroup.subtree_control", controller) {
 			if err := writeCgroup(top, "cgroup.subtree_control", "+"+controller); err != nil {
 				return nil, err
 			}
+			enabled = append(enabled, controller)
 		}
 	}
 	if err := os.Mkdir(group, 0o755); err != nil {
@@ -174,7 +176,11 @@ func enterGroup(crowded bool) (undo func(), err error) {
 			_ = other.Process.Kill()
 			_ = other.Wait()
 		}
-		if err := errors.Join(writeCgroup(home, "cgroup.procs", "0"), removeGroup(group)); err != nil {
+		err := errors.Join(writeCgroup(home, "cgroup.procs", "0"), removeGroup(group))
+		for _, controller := range enabled {
+			err = errors.Join(err, writeCgroup(top, "cgroup.subtree_control", "-"+controller))
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}

@@ -58,25 +58,25 @@ func (t *cgroupTree) claim(name string) error {
 	if err := makeGroup(dir); err != nil {
 		return fmt.Errorf("cgroup %s: %w", dir, err)
 	}
-	f, err := os.Open(dir)
+	fd, err := openGroup(dir)
 	if err != nil {
-		return fmt.Errorf("cgroup: %w", err)
+		return fmt.Errorf("cgroup %s: %w", dir, err)
 	}
-	raw, err := f.SyscallConn()
-	if err == nil {
-		if e := raw.Control(func(fd uintptr) { err = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) }); e != nil {
-			err = e
-		}
-	}
-	if err != nil {
-		f.Close()
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("%s: %w; choose another name", dir, ErrCgroupTaken)
 		}
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}
-	t.lock = f
+	t.lock = fd
 	return nil
+}
+
+// openGroup opens the folder of a group, without an os.File: that would be closed
+// when nobody refers to it any more.
+func openGroup(dir string) (fd int, err error) {
+	return unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 // prepareV2 steps aside into NAME and hands memory and cpuset to the groups
@@ -190,7 +190,9 @@ func (c *Cgroups) slot(id string, pid int, l SlotLimits) (*Cgroup, error) {
 			if at < 0 {
 				continue
 			}
-			if dir := t.dir(c.cfg.root(), lines[at].group); filepath.Base(dir) == c.groupName(id) {
+			dir := t.dir(c.cfg.root(), lines[at].group)
+			// Never a group that we are in ourselves: it may be killed one day.
+			if filepath.Base(dir) == c.groupName(id) && t.own != dir && !strings.HasPrefix(t.own, dir+"/") {
 				g.dirs = append(g.dirs, groupDir{t, dir})
 			}
 		}
@@ -282,9 +284,9 @@ func (c *Cgroups) Close() error {
 	defer c.mu.Unlock()
 	var errs []error
 	for _, t := range c.trees {
-		if t.lock != nil {
-			errs = append(errs, t.lock.Close())
-			t.lock = nil
+		if t.lock >= 0 {
+			errs = append(errs, unix.Close(t.lock))
+			t.lock = -1
 		}
 	}
 	return errors.Join(errs...)

@@ -225,7 +225,7 @@ func (t *cgroupTree) probeV2(support *CgroupSupport, dir string) {
 // tryBirth has a child born into dir for a program that does not exist: all of
 // the fork happens, and nothing ever runs.
 func tryBirth(dir string) error {
-	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := openGroup(dir)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type Cgroup struct {
 	spent   bool
 	inForce []string
 	missing []string
+	removed bool
 }
 
 // groupDir is the group in one tree.
@@ -126,7 +127,7 @@ func (g *Cgroup) extend(l SlotLimits) error {
 			c.enable(d.tree, "cpu")
 		}
 		if d.tree.v2 && g.unified < 0 {
-			fd, err := unix.Open(d.path, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			fd, err := openGroup(d.path)
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.path, err)
 			}
@@ -306,14 +307,30 @@ func killListed(dirs []groupDir, pids []int) error {
 func (g *Cgroup) Remove() error {
 	g.mu.Lock()
 	dirs := g.dirs
-	g.dirs, g.inForce, g.missing = nil, nil, nil
+	g.dirs, g.inForce, g.missing, g.removed = nil, nil, nil, true
 	g.mu.Unlock()
 	g.release()
 	var errs []error
 	for _, d := range dirs {
 		errs = append(errs, removeGroup(d.path))
+		if base := filepath.Dir(d.path); base != d.tree.base {
+			removeAbandoned(filepath.Join(base, g.owner.cfg.Name))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeAbandoned removes the NAME that a crashed predecessor left below another
+// base, unless somebody holds its lock.
+func removeAbandoned(dir string) {
+	fd, err := openGroup(dir)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		_ = unix.Rmdir(dir)
+	}
 }
 
 // release closes the descriptor; the group stays.

@@ -255,13 +255,6 @@ func TestCgroupStats(t *testing.T) {
 // What is written, by version; a folder of files takes anything.
 func TestCgroupLimitsWritten(t *testing.T) {
 	l := SlotLimits{CPUs: CPUSet{2, 3}, CPUQuota: 0.5, MemoryMax: 1 << 30, Nice: 5}
-	empty := func(names ...string) map[string]string {
-		files := make(map[string]string)
-		for _, name := range names {
-			files[name] = ""
-		}
-		return files
-	}
 	for _, tc := range []struct {
 		name    string
 		v2      bool
@@ -270,23 +263,25 @@ func TestCgroupLimitsWritten(t *testing.T) {
 		written map[string]string
 	}{
 		{"v2", true, l,
-			map[string]string{"cgroup.controllers": "cpuset cpu memory", "memory.max": "max", "memory.swap.max": "max", "cpu.max": "max 100000", "cpu.weight.nice": "0", "cpuset.cpus": "", "cpuset.mems": ""},
+			map[string]string{"cgroup.controllers": "cpuset cpu memory", "memory.max": "max", "memory.swap.max": "max", "cpu.max": "max 100000", "cpu.weight.nice": "0", "cpuset.cpus": "", "cpuset.mems": "", "cpuset.cpus.effective": "2-3"},
 			map[string]string{"memory.max": "1073741824", "memory.swap.max": "0", "cpu.max": "10000 20000", "cpu.weight.nice": "5", "cpuset.cpus": "2-3"}},
 		{"v2, nothing asked", true, SlotLimits{},
-			map[string]string{"cgroup.controllers": "cpuset cpu memory", "memory.max": "5000", "cpu.max": "10000 20000", "cpu.weight.nice": "5", "cpuset.cpus": "1", "cpuset.mems": ""},
-			map[string]string{"memory.max": "max", "cpu.max": "max", "cpu.weight.nice": "0", "cpuset.cpus": ""}},
+			map[string]string{"cgroup.controllers": "cpuset cpu memory", "memory.max": "5000", "cpu.max": "10000 20000", "cpu.weight.nice": "5", "cpuset.cpus": "1", "cpuset.mems": "", "cpuset.cpus.effective": "0-7"},
+			map[string]string{"memory.max": "max", "cpu.max": "max", "cpu.weight.nice": "0", "cpuset.cpus": "0-7", "cpuset.mems": ""}},
 		{"v2, a tiny quota", true, SlotLimits{CPUQuota: 0.02},
 			map[string]string{"cgroup.controllers": "cpu", "cpu.max": "max 100000"}, map[string]string{"cpu.max": "2000 100000"}},
 		{"v1", false, l,
-			empty("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", v1Quota, v1Period, "cpu.shares", "cpuset.cpus", "cpuset.mems"),
+			map[string]string{"memory.limit_in_bytes": "", "memory.memsw.limit_in_bytes": "", v1Quota: "", v1Period: "", "cpu.shares": "", "cpuset.cpus": "0-7", "cpuset.mems": "0", "cpuset.effective_cpus": "2-3", "cpuset.effective_mems": "0"},
 			map[string]string{"memory.limit_in_bytes": "1073741824", "memory.memsw.limit_in_bytes": "1073741824", v1Quota: "10000", v1Period: "20000", "cpu.shares": "336", "cpuset.cpus": "2-3"}},
 		{"v1, nothing asked, no swap accounting", false, SlotLimits{},
-			empty("memory.limit_in_bytes", v1Quota, v1Period, "cpu.shares", "cpuset.cpus", "cpuset.mems"),
+			map[string]string{"memory.limit_in_bytes": "", v1Quota: "", v1Period: "", "cpu.shares": "", "cpuset.cpus": "2", "cpuset.mems": "0", "cpuset.effective_cpus": "0-7", "cpuset.effective_mems": "0"},
 			map[string]string{"memory.limit_in_bytes": "-1", v1Quota: "-1", "cpu.shares": "1024", "cpuset.cpus": "0-7"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g := fakeGroup(t, tc.v2, tc.files)
-			overwrite(t, filepath.Dir(g.dirs[0].path), "cpuset.cpus", "0-7")
+			for name, all := range map[string]string{"cpuset.cpus.effective": "0-7", "cpuset.effective_cpus": "0-7", "cpuset.mems.effective": "0", "cpuset.effective_mems": "0"} {
+				overwrite(t, filepath.Dir(g.dirs[0].path), name, all)
+			}
 			g.apply(tc.limits)
 			if len(g.missing) > 0 {
 				t.Errorf("missing %q", g.missing)

@@ -40,9 +40,9 @@ type cgroupTree struct {
 	// birth reports whether a child can be born into a group of this tree.
 	birth bool
 
-	// What follows is guarded by the mutex of Cgroups: the open NAME, locked, and
-	// what there is to undo.
-	lock    *os.File
+	// What follows is guarded by the mutex of Cgroups: the open NAME, locked
+	// (-1: not), and what there is to undo.
+	lock    int
 	moved   bool
 	enabled []string
 }
@@ -76,7 +76,7 @@ func findTrees(root, name string) (trees []*cgroupTree, mode CgroupMode, err err
 		}
 	}
 	for _, l := range lines {
-		t := &cgroupTree{v2: l.controllers == "", line: l.controllers}
+		t := &cgroupTree{v2: l.controllers == "", line: l.controllers, lock: -1}
 		if !t.v2 {
 			names := strings.Split(l.controllers, ",")
 			t.offers = intersect(controllers(), names)

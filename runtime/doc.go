@@ -4,6 +4,7 @@
 //	/sys, /proc, cgroup v1/v2 ──ReadTopology──▶ Topology ──Plan──▶ a CPU set per origin, one for the proxy
 //	                                                                  │              │
 //	one locked OS thread: affinity, nofile, fork, exec ◀──Spawner─────┘   PinSelf ◀──┘
+//	  └─ born into a cgroup of its slot ◀──Cgroups (v1, v2, both or none; see cgroup_tree.go)
 //	/proc/PID/{stat,status,fd} ──▶ ProcSampler, StartTime, AllowedCPUs, PortOwner
 //
 // It decides nothing about origins' lives, keeps no state of its own and logs

@@ -65,6 +65,9 @@ func (o StartOptions) mark() (restore func(), err error) {
 	if o.Cgroup == nil {
 		return restore, nil
 	}
+	if o.Cgroup.gone() {
+		return restore, errors.New("its cgroup was removed")
+	}
 	entered := o.Cgroup.threadDirs()
 	// The thread ends anyway, but not at a moment that is known. Until then the
 	// group can't be removed.
@@ -109,6 +112,12 @@ func (o StartOptions) finish(pid int) error {
 		}
 	}
 	return nil
+}
+
+func (g *Cgroup) gone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.removed
 }
 
 // threadDirs are the parts of the group that a child inherits from a thread.
