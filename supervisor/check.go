@@ -5,19 +5,24 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// checkOutput is a file of its own, because the origin itself may be running.
+const checkOutput = "check.log"
+
 // check asks the origin's program about the slot's config. It runs like the
 // origin itself will: SRS compares max_connections with its limit of open files
 // here too.
 func (s *slot) check(ctx context.Context) error {
-	p, err := s.sup.start(s, s.argv("-t", "-c", s.configFile))
+	p, err := s.sup.start(s, checkOutput, s.argv("-t", "-c", s.configFile))
 	if err != nil {
 		return err
 	}
+	defer func() { _ = os.Remove(filepath.Join(s.params.WorkDir, checkOutput)) }()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	select {
@@ -40,7 +45,7 @@ func (s *slot) check(ctx context.Context) error {
 
 // lastWords is the line that says best why a process ended: its last error in the
 // log file, else its last line of output.
-func lastWords(out *ring, logFile string, pid int) string {
+func lastWords(out *output, logFile string, pid int) string {
 	if line := lastError(logFile, pid); line != "" {
 		return line
 	}

@@ -6,7 +6,7 @@
 //	          check ─▶ spawn ─▶ probe ─▶ ready ─▶ ended ─▶ backoff ─▶ (again)
 //	                     │                 │         │
 //	             own group, pidfd,   balancer.Update │
-//	             output to a ring               balancer.Remove, before anything else
+//	             output to a file               balancer.Remove, before anything else
 //	        health: one goroutine for all, liveness and CPU ─▶ slots
 //	        state.json: what lives now, for a next run
 //

@@ -34,13 +34,19 @@ func isFatal(err error) bool {
 
 // ExitError says how a process ended.
 type ExitError struct {
-	// Code is the exit code, or -1 when a signal ended it.
+	// Code is the exit code, or -1 when a signal ended it or it is not known.
 	Code int
 	// Signal that ended it, or 0.
 	Signal syscall.Signal
+	// Adopted says that it is not known: only a parent learns it for sure, and the
+	// process was adopted from an earlier run.
+	Adopted bool
 }
 
 func (e *ExitError) Error() string {
+	if e.Adopted {
+		return "ended, how is unknown because it was adopted"
+	}
 	if e.Signal != 0 {
 		return "killed by " + unix.SignalName(e.Signal)
 	}

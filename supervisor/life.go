@@ -77,7 +77,7 @@ func (s *slot) spawn(ctx context.Context) (*process, error) {
 	if err := s.awaitFreePorts(ctx); err != nil {
 		return nil, unlessDone(ctx, err)
 	}
-	p, err := s.sup.start(s, s.argv("-c", s.configFile))
+	p, err := s.sup.start(s, originOutput, s.argv("-c", s.configFile))
 	if err != nil {
 		return nil, err
 	}

@@ -42,13 +42,6 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// flock goes by the raw connection: File.Fd would make the descriptor blocking.
 func flock(f *os.File) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var locked error
-	err = raw.Control(func(fd uintptr) { locked = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
-	return errors.Join(err, locked)
+	return onDescriptor(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 }

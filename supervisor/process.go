@@ -3,9 +3,9 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -15,23 +15,28 @@ import (
 	"srs-proxy/runtime"
 )
 
-// process is a child in a process group of its own, from its start until nothing
-// of the group is left.
+// process is the leader of a process group of its own, from its start until
+// nothing of the group is left: our child, or one of an earlier run's that was
+// adopted.
 //
-// Its pid is a name that can be trusted only until the child is reaped, so
-// everything that signals or reaps it holds mu and looks at reaped first.
+// A child's pid is a name that can be trusted only until the child is reaped, so
+// everything that signals or reaps it holds mu and looks at reaped first. The pid
+// of an adopted process is a name that others reap: that one is reached through
+// its descriptor alone (adopted).
 type process struct {
 	pid        int
 	group      int
 	startTicks uint64
 	started    time.Time
-	out        *ring
+	out        *output
+	// adopted is nil for our own children.
+	adopted *adopted
 
 	// exited is closed when the main process is dead. The rest of its group may
 	// still live for a moment.
 	exited chan struct{}
-	// gone is closed when the group is empty, all of it is reaped and the output
-	// was read; exit holds then.
+	// gone is closed when the group is empty, all of it is reaped and the last of
+	// the output is kept; exit holds then.
 	gone chan struct{}
 	exit *ExitError
 	// survivors says what of the group did not die; empty in any sane world.
@@ -44,28 +49,30 @@ type process struct {
 
 // launch says what to start and where.
 type launch struct {
-	argv   []string
-	env    []string
-	dir    string
+	argv []string
+	env  []string
+	dir  string
+	// output is the name of the file in dir for what it prints.
+	output string
 	cpus   runtime.CPUSet
 	nofile uint64
 }
 
-// start spawns a process. Its stdin is /dev/null; its stdout and stderr are
-// always read, because SRS stops all streams when a pipe is full.
-func start(spawner *runtime.Spawner, l launch) (*process, error) {
+// start spawns a process. Its stdin is /dev/null; what it prints goes to a file
+// that outs bounds, or nowhere when none can be made: a full disk is no reason to
+// have no origin.
+func start(spawner *runtime.Spawner, outs *outputs, l launch) (*process, error) {
 	cmd := exec.Command(l.argv[0], l.argv[1:]...) //nolint:noctx // it is ended by signals, not by a context
 	cmd.Env, cmd.Dir = l.env, l.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("output of %s: %w", l.argv[0], err)
+	out, err := newOutput(filepath.Join(l.dir, l.output))
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = out.f, out.f
+	} else {
+		out = &output{kept: []byte(err.Error() + "\n")}
 	}
-	cmd.Stdout, cmd.Stderr = w, w
-	err = spawner.Start(cmd, l.cpus, l.nofile)
-	w.Close()
-	if err != nil {
-		r.Close()
+	if err := spawner.Start(cmd, l.cpus, l.nofile); err != nil {
+		out.end()
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.ENOEXEC) {
 			return nil, fmt.Errorf("%w: %w", ErrNoBinary, err)
 		}
@@ -75,7 +82,7 @@ func start(spawner *runtime.Spawner, l launch) (*process, error) {
 		pid:     cmd.Process.Pid,
 		group:   cmd.Process.Pid,
 		started: time.Now(),
-		out:     &ring{},
+		out:     out,
 		exited:  make(chan struct{}),
 		gone:    make(chan struct{}),
 	}
@@ -84,24 +91,15 @@ func start(spawner *runtime.Spawner, l launch) (*process, error) {
 	_ = cmd.Process.Release()
 	// It cannot be reaped yet, so its /proc entry is there.
 	p.startTicks, _ = runtime.StartTime(p.pid)
-	drained := make(chan struct{})
-	go p.drain(r, drained)
-	go p.attend(r, drained)
+	outs.add(out)
+	go p.attend(outs)
 	return p, nil
 }
 
-// drain reads the output until nobody can write to it any more.
-func (p *process) drain(r *os.File, drained chan<- struct{}) {
-	defer close(drained)
-	// The buffer is small because there are many of us and little to read; the
-	// wrapper keeps io.Copy from using one of its own.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{p.out}, struct{ io.Reader }{r}, make([]byte, 2048))
-}
-
 // attend waits for the end of the main process and clears up behind it.
-func (p *process) attend(r *os.File, drained <-chan struct{}) {
+func (p *process) attend(outs *outputs) {
 	defer close(p.gone)
-	defer r.Close()
+	defer outs.end(p.out)
 	waitExit(p.pid)
 	close(p.exited)
 	// SRS forks ffmpeg into its own group. The dead leader is not reaped yet, so
@@ -119,10 +117,6 @@ func (p *process) attend(r *os.File, drained <-chan struct{}) {
 		}
 		time.Sleep(pause)
 	}
-	// A descendant that left the group may hold the pipe open: its words are not
-	// waited for.
-	_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	<-drained
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exit = exitError(p.status)
@@ -173,8 +167,12 @@ func (p *process) reap() {
 	}
 }
 
-// reapStrays is reap for the time while the main process lives.
+// reapStrays is reap for the time while the main process lives. What an adopted
+// one leaves behind is not ours to reap.
 func (p *process) reapStrays() {
+	if p.adopted != nil {
+		return
+	}
 	select {
 	case <-p.exited: // attend does it, after it killed the group
 	default:
@@ -185,10 +183,23 @@ func (p *process) reapStrays() {
 }
 
 // signal reaches the main process, if it is still there.
-func (p *process) signal(sig unix.Signal) { p.kill(p.pid, sig) }
+func (p *process) signal(sig unix.Signal) {
+	if p.adopted != nil {
+		p.adopted.signal(sig)
+		return
+	}
+	p.kill(p.pid, sig)
+}
 
-// signalGroup reaches the whole group as long as its leader is not reaped.
-func (p *process) signalGroup(sig unix.Signal) { p.kill(-p.group, sig) }
+// signalGroup reaches the whole group as long as its leader is not reaped, or is
+// adopted.
+func (p *process) signalGroup(sig unix.Signal) {
+	if p.adopted != nil {
+		p.adopted.signalGroup(sig)
+		return
+	}
+	p.kill(-p.group, sig)
+}
 
 func (p *process) kill(target int, sig unix.Signal) {
 	p.mu.Lock()

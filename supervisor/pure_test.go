@@ -204,25 +204,6 @@ func TestPauseEndsByTimeOrderAndRetry(t *testing.T) {
 	})
 }
 
-func TestRing(t *testing.T) {
-	var r ring
-	for range 10_000 {
-		r.Write([]byte("an old line\n"))
-	}
-	r.Write([]byte("\x1b[31mred\x1b[0m and \x07bell\n\n  last, unfinished"))
-	if got, want := r.lines(2), []string{"red and ?bell", "last, unfinished"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if len(r.buf) > ringSize || cap(r.buf) > 2*ringSize {
-		t.Errorf("%d bytes kept, %d allocated", len(r.buf), cap(r.buf))
-	}
-	r.Write([]byte(strings.Repeat("é", ringSize)))
-	got := r.lines(1)
-	if len(got) != 1 || len(got[0]) > maxLine+3 || !strings.HasSuffix(got[0], "...") {
-		t.Errorf("a long line is shown with %d bytes", len(got[0]))
-	}
-}
-
 func TestReadReply(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n"
 	tests := []struct {

@@ -17,6 +17,10 @@ import (
 // would take it for configuration.
 const strayMark = "SUPERVISED_ORIGIN="
 
+// configMark is one more, with the hash of the config that an origin was started
+// with: what the next run needs to know if the state file was lost.
+const configMark = "SUPERVISED_CONFIG="
+
 // endStrays kills what the origins left behind outside of their groups. It runs
 // when all slots are done: their processes are gone, so whatever child of ours
 // carries the mark is such a stray, handed to us as the subreaper.

@@ -56,6 +56,7 @@ type Supervisor struct {
 	// launch begins the life of another slot; nil while Run does not run.
 	launch func(*slot)
 
+	outs     *outputs
 	turns    chan struct{} // as many as may start at once
 	dirty    chan struct{} // the state file is out of date
 	progress notifier
@@ -75,6 +76,7 @@ func New(cfg Config, bal Registry, log *slog.Logger) *Supervisor {
 		bal:      bal,
 		log:      log,
 		health:   newHealth(cfg, log),
+		outs:     newOutputs(),
 		turns:    make(chan struct{}, cfg.Starts),
 		dirty:    make(chan struct{}, 1),
 		changing: make(chan struct{}, 1),
@@ -108,6 +110,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	hctx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
 	helpers.Go(func() { s.health.run(hctx) })
 	helpers.Go(func() { s.rotateLogs(hctx) })
+	helpers.Go(func() { s.outs.run(ended) })
 	helpers.Go(func() { s.keepState(ended) })
 	helpers.Go(func() { s.watchProgress(ended) })
 
@@ -191,10 +194,11 @@ func (s *Supervisor) turn(ctx context.Context) (done func(), ok bool) {
 	}
 }
 
-// start spawns a slot's program.
-func (s *Supervisor) start(slot *slot, argv []string) (*process, error) {
-	env := append(srsconf.CleanEnv(slot.cfg.Env), strayMark+slot.params.WorkDir)
-	return start(s.spawner, launch{
+// start spawns a slot's program, which prints to a file of that name.
+func (s *Supervisor) start(slot *slot, output string, argv []string) (*process, error) {
+	env := append(srsconf.CleanEnv(slot.cfg.Env), strayMark+slot.params.WorkDir, configMark+slot.configHash)
+	return start(s.spawner, s.outs, launch{
+		output: output,
 		argv:   argv,
 		env:    env,
 		dir:    slot.params.WorkDir,
