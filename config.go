@@ -53,6 +53,9 @@ type Config struct {
 
 	LogLevel  slog.Level
 	LogFormat string
+	// LogMaxSize and LogKeep are of the origins' log files; size 0 lets them grow.
+	LogMaxSize int64
+	LogKeep    int
 }
 
 // builtinOrigin as value of --srs chooses the built-in origin even where an

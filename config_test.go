@@ -76,6 +76,7 @@ func TestEverySettingArrives(t *testing.T) {
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
+		"log-max-size": "2M", "log-keep": "13",
 	}
 	for _, s := range settings("/x") {
 		if _, ok := flags[s.name]; !ok {
@@ -92,6 +93,7 @@ func TestEverySettingArrives(t *testing.T) {
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
+		LogMaxSize: 2 << 20, LogKeep: 13,
 	}
 	if got := configString(cfg.Config); got != configString(want) {
 		t.Errorf("config\n got %s\nwant %s", got, configString(want))
@@ -152,6 +154,10 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"toggle", map[string]string{"real-ip-prefix": "maybe"}, nil, "", []string{"flag --real-ip-prefix", "on, off or auto"}},
 		{"level", nil, map[string]string{"SRS_PROXY_LOG_LEVEL": "loud"}, "", []string{"variable SRS_PROXY_LOG_LEVEL", "debug, info, warn or error"}},
 		{"too many connections", map[string]string{"nofile": "1000"}, map[string]string{"SRS_PROXY_MAX_CONNECTIONS": "1000"}, "", []string{"variable SRS_PROXY_MAX_CONNECTIONS", "1128", "--nofile"}},
+		{"log size", map[string]string{"log-max-size": "big"}, nil, "", []string{"flag --log-max-size", "32M", "off"}},
+		{"small log size", map[string]string{"log-max-size": "63K"}, nil, "", []string{"flag --log-max-size", "64K"}},
+		{"no log size", map[string]string{"log-max-size": ""}, nil, "", []string{"flag --log-max-size", `""`, "32M"}},
+		{"no old logs", nil, map[string]string{"SRS_PROXY_LOG_KEEP": "0"}, "", []string{"variable SRS_PROXY_LOG_KEEP", "from 1"}},
 		{"long socket path", map[string]string{"control": "/" + strings.Repeat("x", 120)}, nil, "", []string{"flag --control", "107"}},
 		{"empty state dir", map[string]string{"state-dir": ""}, nil, "", []string{"flag --state-dir", "directory"}},
 	}
@@ -174,6 +180,18 @@ func TestErrorsNameTheSource(t *testing.T) {
 				t.Errorf("exit code %d, want %d", exitCode(err), exitUsage)
 			}
 		})
+	}
+}
+
+func TestParseLogSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"off": 0, "64K": 64 << 10, "65536": 64 << 10, "32M": 32 << 20, "32m": 32 << 20, "2G": 2 << 30, "2g": 2 << 30,
+		"": -1, "K": -1, "-1M": -1, "1.5G": -1, "3T": -1, "0": -1, "1K": -1, "99999999999999999999G": -1, "3x": -1,
+	} {
+		got, err := parseLogSize(text)
+		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
+			t.Errorf("parseLogSize(%q) = %d, %v; want %d", text, got, err, want)
+		}
 	}
 }
 

@@ -133,6 +133,30 @@ func parseOneOf(choices ...string) func(string) (string, error) {
 	}
 }
 
+// minLogSize keeps a log's last lines, which say why an origin ended, in one file.
+const minLogSize = 64 << 10
+
+// parseLogSize takes 32M and the like; off is 0.
+func parseLogSize(v string) (int64, error) {
+	if v == "off" {
+		return 0, nil
+	}
+	digits, unit := v, int64(1)
+	if v != "" {
+		if i := strings.IndexByte("kmg", v[len(v)-1]|0x20); i >= 0 {
+			digits, unit = v[:len(v)-1], 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil {
+		return 0, errors.New("is not a size; give one such as 32M, or off")
+	}
+	if n := int64(n) * unit; n >= minLogSize {
+		return n, nil
+	}
+	return 0, fmt.Errorf("is too small; give %dK or more, or off", minLogSize>>10)
+}
+
 // parseCPUs takes a list such as 0-3,8; empty leaves the choice to the plan.
 func parseCPUs(v string) (runtime.CPUSet, error) {
 	if v == "" {

@@ -157,5 +157,15 @@ func settings(stateDir string) []setting {
 			usage: "write log lines as `FORMAT`: text or json",
 			apply: field(parseOneOf("text", "json"), func(c *Config) *string { return &c.LogFormat }),
 		},
+		{
+			name: "log-max-size", env: "SRS_PROXY_LOG_MAX_SIZE", category: categoryHost, def: "32M",
+			usage: "begin a new log file of an origin when it has `SIZE`, such as 500K, 32M or 1G; off lets it grow",
+			apply: field(parseLogSize, func(c *Config) *int64 { return &c.LogMaxSize }),
+		},
+		{
+			name: "log-keep", env: "SRS_PROXY_LOG_KEEP", category: categoryHost, def: "3",
+			usage: "keep `N` old log files of each origin",
+			apply: field(parseCount, func(c *Config) *int { return &c.LogKeep }),
+		},
 	}
 }

@@ -137,7 +137,12 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		Nofile:         s.nofile,
 		MaxConnections: s.cfg.maxConnections(s.nofile),
 		Env:            childEnvironment(),
+		Logs:           s.logRotation(),
 	}
+}
+
+func (s *setup) logRotation() supervisor.LogRotation {
+	return supervisor.LogRotation{MaxSize: s.cfg.LogMaxSize, Keep: s.cfg.LogKeep}
 }
 
 // originConfig renders the config of one slot, as the supervisor will.
