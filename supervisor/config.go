@@ -69,6 +69,14 @@ type Config struct {
 	// ResetAfter is how long an origin has to be ready for its next failure to
 	// count as the first; default 60 s.
 	ResetAfter time.Duration
+	// DrainDeadline is how long a process that was replaced, or scaled away, keeps
+	// the streams that it has; default 10 min.
+	DrainDeadline time.Duration
+	// Reserved are ports that no origin may have: those on which the proxy listens.
+	Reserved []int
+	// PlanCPUs gives CPU sets for another number of origins, for Scale; without it
+	// more origins share the sets of CPUs.
+	PlanCPUs func(origins int) ([]runtime.CPUSet, error)
 }
 
 const (
@@ -95,6 +103,7 @@ func (c Config) withDefaults() Config {
 	c.TermAfter = cmp.Or(c.TermAfter, 8*time.Second)
 	c.KillAfter = cmp.Or(c.KillAfter, 12*time.Second)
 	c.ResetAfter = cmp.Or(c.ResetAfter, time.Minute)
+	c.DrainDeadline = cmp.Or(c.DrainDeadline, 10*time.Minute)
 	return c
 }
 

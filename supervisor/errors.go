@@ -23,6 +23,10 @@ var (
 	ErrPortBusy = errors.New("port in use")
 	// ErrNoOriginStarts says that every origin failed again and again before any was ready.
 	ErrNoOriginStarts = errors.New("no origin starts")
+	// ErrNotRunning says that the supervisor does not run, or is ending.
+	ErrNotRunning = errors.New("the supervisor does not run")
+	// ErrNeedsRestart says that something cannot change while the supervisor runs.
+	ErrNeedsRestart = errors.New("it takes a restart of srs-proxy to change this")
 	// ErrUnknownOrigin says that there is no slot of that name.
 	ErrUnknownOrigin = errors.New("no such origin")
 )

@@ -36,7 +36,11 @@ func (s *slot) live(ctx context.Context) (time.Duration, error) {
 	defer cancel()
 	s.mu.Lock()
 	s.abandon, s.retry = cancel, false
+	wanted := s.view.Desired == Run
 	s.mu.Unlock()
+	if !wanted {
+		return 0, nil
+	}
 	s.to(Starting, "waiting for its turn")
 	done, ok := s.sup.turn(ctx)
 	if !ok {
@@ -179,7 +183,7 @@ func (s *slot) serve(ctx context.Context, p *process, id identity) error {
 				p.signalGroup(unix.SIGKILL)
 				return s.ended(p, errors.New(v.muted))
 			}
-			s.to(state, v.muted)
+			s.to(state, s.reason(state, v))
 			want := balancer.Up
 			if state == Draining {
 				want = balancer.Draining
@@ -188,6 +192,8 @@ func (s *slot) serve(ctx context.Context, p *process, id identity) error {
 				origin.State = want
 				told = s.publish(&origin)
 				refresh.Reset(nextRefresh(told))
+			} else if told {
+				s.setTold(want) // an order and its opposite cancel out
 			}
 		}
 	}
@@ -218,6 +224,19 @@ func (s *slot) findings(p *process) (State, verdict, float64) {
 	return Ready, v, s.cpu
 }
 
+// reason explains a state that is not ready.
+func (s *slot) reason(state State, v verdict) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != Draining || s.leaving == "":
+		return v.muted
+	case v.muted == "":
+		return s.leaving
+	}
+	return s.leaving + "; " + v.muted
+}
+
 // publish tells the balancer of the origin, with its load of now.
 func (s *slot) publish(o *balancer.Origin) bool {
 	s.mu.Lock()
@@ -229,6 +248,7 @@ func (s *slot) publish(o *balancer.Origin) bool {
 		s.log.Warn("balancer not told of the origin; trying again", keyError, err)
 		return false
 	}
+	s.setTold(o.State)
 	return true
 }
 
@@ -251,7 +271,13 @@ func (s *slot) stop(p *process) {
 	case <-p.exited:
 	case <-s.sup.hurry:
 	}
-	if !end(p.exited, s.sup.hurry, p.signal, cfg.TermAfter, cfg.KillAfter) {
+	hurry := s.sup.hurry
+	if s.isOverdue() {
+		// Its clients have had their time: none is waited for.
+		hurry = make(chan struct{})
+		close(hurry)
+	}
+	if !end(p.exited, hurry, p.signal, cfg.TermAfter, cfg.KillAfter) {
 		s.log.Error("origin survives SIGKILL", "pid", p.pid)
 		return
 	}

@@ -23,7 +23,7 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 	if err := s.cfg.validate(); err != nil {
 		return err
 	}
-	if err := s.findCommand(); err != nil {
+	if err := s.cfg.findCommand(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.cfg.StateDir, 0o700); err != nil {
@@ -44,9 +44,11 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 	if err := runtime.BecomeSubreaper(); err != nil {
 		return err
 	}
-	if left := loadState(s.cfg.StateDir, s.log).living(); len(left) > 0 {
+	state := loadState(s.cfg.StateDir, s.log)
+	if left := state.living(); len(left) > 0 {
 		return leftoverError(left)
 	}
+	s.drainAsBefore(state)
 	for _, slot := range s.all() {
 		if err := slot.writeConfig(); err != nil {
 			return err
@@ -60,15 +62,15 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 }
 
 // findCommand makes the program's path one that works in any folder.
-func (s *Supervisor) findCommand() error {
-	path, err := exec.LookPath(s.cfg.Command[0])
+func (c *Config) findCommand() error {
+	path, err := exec.LookPath(c.Command[0])
 	if err == nil {
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w; name an srs with --srs, or leave it out to run the built-in origin", ErrNoBinary, err)
 	}
-	s.cfg.Command = append([]string{path}, s.cfg.Command[1:]...)
+	c.Command = append([]string{path}, c.Command[1:]...)
 	return nil
 }
 
@@ -90,8 +92,7 @@ func (s *slot) writeConfig() error {
 			return fmt.Errorf("make the folders of %s: %w", s.id, err)
 		}
 	}
-	sum := sha256.Sum256(text)
-	s.configHash = hex.EncodeToString(sum[:])
+	s.configHash = hashOf(text)
 	// A write goes to the disk, which is slow a hundred times over.
 	if old, err := os.ReadFile(s.configFile); err == nil && bytes.Equal(old, text) {
 		return nil
@@ -100,6 +101,11 @@ func (s *slot) writeConfig() error {
 		return fmt.Errorf("config of %s: %w", s.id, err)
 	}
 	return nil
+}
+
+func hashOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // checkKinds checks one config for each overlay text there is, which is two at

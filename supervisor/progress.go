@@ -33,12 +33,17 @@ func (n *notifier) notify() {
 	}
 }
 
-// Progress counts the ready origins. The channel is closed when a slot moves on.
+// Progress counts the origins that should run, and those that are ready. The channel is closed when a slot moves on.
 func (s *Supervisor) Progress() (Progress, <-chan struct{}) {
 	changed := s.progress.changed()
-	p := Progress{Total: len(s.slots)}
-	for _, slot := range s.all() {
-		switch o := slot.status(); o.State {
+	var p Progress
+	for _, slot := range s.places() {
+		o := slot.status()
+		if o.Desired != Run {
+			continue
+		}
+		p.Total++
+		switch o.State {
 		case Ready:
 			p.Ready++
 		case Backoff, Fatal, Degraded:

@@ -38,11 +38,21 @@ type slot struct {
 	everReady bool
 	failures  int
 
+	initial bool // of the first start, which a slot that cannot start ends
+	bare    bool // without what only one process of a place can have
+
 	// wake says that something under mu changed.
 	wake chan struct{}
 
+	// Guarded by the supervisor's mu.
+	role       Role // the view has a copy
+	completing bool // a bare one's full successor was ordered
+
 	mu      sync.Mutex // guards the following
 	view    OriginStatus
+	leaving string  // why the slot ends with its process; empty for all that stay
+	overdue bool    // it has drained for as long as it may
+	told    bool    // the balancer knows the present state
 	retry   bool    // another try was ordered
 	cpu     float64 // share of a core
 	toldCPU float64 // what the balancer knows of it
@@ -93,13 +103,17 @@ func newSlot(sup *Supervisor, cfg *Config, b birth) *slot {
 	return s
 }
 
-// run lives one process after the other until the context ends. It returns an
+// run lives one process after the other until the context ends, or until the one
+// of a slot that leaves is gone. It returns an
 // error only for a start that cannot succeed before the slot was ever ready;
 // later the slot is fatal and its siblings live on.
 func (s *slot) run(ctx context.Context) error {
 	for {
 		switch desired := s.desired(); {
 		case ctx.Err() != nil:
+			s.to(Stopped, "")
+			return nil
+		case desired != Run && s.isLeaving():
 			s.to(Stopped, "")
 			return nil
 		case desired != Run:
@@ -113,7 +127,7 @@ func (s *slot) run(ctx context.Context) error {
 		}
 		if isFatal(err) {
 			s.to(Fatal, err.Error())
-			if !s.everReady && s.sup.starting() {
+			if s.initial && !s.everReady && s.sup.starting() {
 				return fmt.Errorf("%s: %w", s.id, err)
 			}
 			s.log.Error("origin cannot start; fix it and restart the origin", keyError, err)
@@ -127,7 +141,7 @@ func (s *slot) run(ctx context.Context) error {
 		wait := s.backoff.next(rand.Float64())
 		s.to(Backoff, err.Error())
 		s.log.Warn("origin ended; it is started again", keyError, err, "ready_for", readyFor.Round(time.Millisecond), "wait", wait.Round(time.Millisecond))
-		if !s.everReady {
+		if s.initial && !s.everReady {
 			if err := s.sup.hopeless(s.failures, err); err != nil {
 				return err
 			}

@@ -1,5 +1,11 @@
 package supervisor
 
+import (
+	"time"
+
+	"srs-proxy/balancer"
+)
+
 // What others see of a slot and ask of it. All of it is under the slot's mu, and
 // none of it waits for the slot's goroutine.
 
@@ -20,13 +26,64 @@ func (s *slot) desired() Desired {
 // is not worth draining.
 func (s *slot) order(d Desired) {
 	s.mu.Lock()
+	s.orderLocked(d)
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *slot) orderLocked(d Desired) {
+	if s.leaving != "" && d == Run {
+		return // it has a successor by now
+	}
+	if d != s.view.Desired {
+		s.told = false
+	}
 	s.view.Desired = d
 	s.retry = d == Run
 	if s.abandon != nil && (d == Stop || d == Drain && s.view.State == Starting) {
 		s.abandon()
 	}
+}
+
+// retire makes the slot drain, and end with its process: when nobody uses that
+// any more or, at the latest, at a time.
+func (s *slot) retire(why string, until time.Time) {
+	s.mu.Lock()
+	s.leaving = why
+	s.view.DrainUntil = until
+	s.orderLocked(Drain)
 	s.mu.Unlock()
 	s.poke()
+}
+
+func (s *slot) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving != ""
+}
+
+// setTold notes what the balancer knows, for those who wait for that.
+func (s *slot) setTold(state balancer.State) {
+	s.mu.Lock()
+	before := s.told
+	s.told = (s.view.Desired == Run) == (state == balancer.Up)
+	changed := s.told && !before
+	s.mu.Unlock()
+	if changed {
+		s.sup.progress.notify()
+	}
+}
+
+// settled says that the balancer knows what is wanted of the slot, or that there
+// is nothing for it to know.
+func (s *slot) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.view.State {
+	case Ready, Degraded, Draining:
+		return s.told
+	}
+	return true
 }
 
 // takeRetry tells once that another try was ordered.

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type savedState struct {
 	PID     int           `json:"pid"`
 	Command []string      `json:"command"`
 	Origins []savedOrigin `json:"origins"`
+	// Drained are the places that the operator has drained.
+	Drained []string `json:"drained,omitempty"`
 }
 
 // savedOrigin names a process for ever: a pid alone is given to another process
@@ -155,8 +158,11 @@ func (s *Supervisor) keepState(ended <-chan struct{}) {
 			if err := s.saveState(); err != nil {
 				s.log.Error("state file not written: a next run would not know these origins", keyError, err)
 			}
+		case reply := <-s.saves:
+			reply <- s.saveState()
+			continue
 		case <-ended:
-			if state := s.state(); len(state.Origins) > 0 {
+			if state := s.state(); len(state.Origins)+len(state.Drained) > 0 {
 				if err := s.saveState(); err != nil {
 					s.log.Error("state file not written", keyError, err)
 				}
@@ -182,6 +188,19 @@ func (s *Supervisor) changed() {
 	}
 }
 
+// saved returns when the state of now is in the file.
+func (s *Supervisor) saved(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case s.saves <- reply:
+		return <-reply
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.ending: // what comes now is saved at the end
+		return nil
+	}
+}
+
 func (s *Supervisor) saveState() error {
 	text, err := json.MarshalIndent(s.state(), "", " ")
 	if err != nil {
@@ -191,10 +210,15 @@ func (s *Supervisor) saveState() error {
 }
 
 func (s *Supervisor) state() savedState {
-	state := savedState{Format: stateFormat, BootID: s.bootID, PID: os.Getpid(), Command: s.cfg.Command}
+	state := savedState{Format: stateFormat, BootID: s.bootID, PID: os.Getpid(), Command: s.config().Command}
 	for _, slot := range s.all() {
 		if o, ok := slot.saved(); ok {
 			state.Origins = append(state.Origins, o)
+		}
+	}
+	for _, slot := range s.places() {
+		if slot.desired() == Drain {
+			state.Drained = append(state.Drained, s.cfg.id(slot.index, 0))
 		}
 	}
 	return state

@@ -49,7 +49,7 @@ type statsCache struct {
 func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	known := s.fetchStats(ctx)
 	now := time.Now()
-	snap := Snapshot{Time: now, Software: s.cfg.software(), PID: os.Getpid(), Self: s.stats.self.read(now)}
+	snap := Snapshot{Time: now, Software: s.config().software(), PID: os.Getpid(), Self: s.stats.self.read(now)}
 	// An older generation is looked at first: it drains only once its successor is
 	// ready, so there are never too few ready ones to be seen.
 	for _, slot := range s.all() {

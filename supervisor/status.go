@@ -31,12 +31,27 @@ const (
 	Stop  Desired = "stop"
 )
 
+// Role is what a process is to the place of its origin. A place may have several
+// for a while, each with an ID of its own: origin-3, origin-3.1...
+type Role string
+
+// The roles: one process of a place is current, a successor starts to take its
+// place, and those retire that were replaced or scaled away.
+const (
+	Current   Role = ""
+	Successor Role = "successor"
+	Retiring  Role = "retiring"
+)
+
 // OriginStatus is one slot as `status` shows it.
 type OriginStatus struct {
-	ID      string  `json:"id"`
-	Index   int     `json:"index"`
-	Desired Desired `json:"desired"`
-	State   State   `json:"state"`
+	ID    string `json:"id"`
+	Index int    `json:"index"`
+	Role  Role   `json:"role,omitempty"`
+	// DrainUntil is when a retiring process is stopped at the latest.
+	DrainUntil time.Time `json:"drain_until,omitzero"`
+	Desired    Desired   `json:"desired"`
+	State      State     `json:"state"`
 	// Reason says why the state is not ready, in a sentence.
 	Reason string        `json:"reason,omitempty"`
 	PID    int           `json:"pid,omitempty"`
@@ -101,8 +116,11 @@ type Totals struct {
 
 // Totals sums over all origins.
 func (s Snapshot) Totals() Totals {
-	t := Totals{Origins: len(s.Origins)}
+	var t Totals
 	for _, o := range s.Origins {
+		if o.Role == Current {
+			t.Origins++
+		}
 		if o.State == Ready {
 			t.Ready++
 		}
@@ -119,7 +137,8 @@ func (s Snapshot) Totals() Totals {
 }
 
 // Healthy says that every origin is in the state that is wanted of it: ready
-// where it should run, draining or stopped where it should not.
+// where it should run, draining or stopped where it should not. What comes and
+// goes while a process is replaced is not counted.
 func (s Snapshot) Healthy() bool {
 	return len(s.Unhealthy()) == 0
 }
@@ -127,7 +146,7 @@ func (s Snapshot) Healthy() bool {
 // Degraded says that some origins do what is wanted of them and some do not.
 func (s Snapshot) Degraded() bool {
 	n := len(s.Unhealthy())
-	return n > 0 && n < len(s.Origins)
+	return n > 0 && n < s.Totals().Origins
 }
 
 // Unhealthy lists the origins that are not in the state that is wanted of them.
@@ -136,6 +155,9 @@ func (s Snapshot) Unhealthy() []OriginStatus {
 }
 
 func (o OriginStatus) healthy() bool {
+	if o.Role != Current {
+		return true
+	}
 	switch o.Desired {
 	case Run:
 		return o.State == Ready

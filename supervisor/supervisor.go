@@ -53,12 +53,14 @@ type Supervisor struct {
 	// slots are all generations of all places, by index, then by age. The list is
 	// replaced and never changed in place.
 	slots []*slot
-	// launch begins the life of another slot; nil while Run does not run.
+	// launch begins the life of another slot; nil unless Run runs and is not ending.
 	launch func(*slot)
+	ending chan struct{} // closed when Run begins to end
 
 	outs     *outputs
 	turns    chan struct{} // as many as may start at once
 	dirty    chan struct{} // the state file is out of date
+	saves    chan chan error
 	progress notifier
 	once     sync.Once // closes allReady
 	allReady chan struct{}
@@ -81,13 +83,17 @@ func New(cfg Config, bal Registry, log *slog.Logger) *Supervisor {
 		dirty:    make(chan struct{}, 1),
 		changing: make(chan struct{}, 1),
 		retired:  make(chan struct{}, 1),
+		ending:   make(chan struct{}),
+		saves:    make(chan chan error),
 		allReady: make(chan struct{}),
 		hurry:    make(chan struct{}),
 	}
 	s.SetLogRotation(cfg.Logs)
 	s.now = &s.cfg
 	for i := range cfg.CPUs {
-		s.slots = append(s.slots, newSlot(s, s.now, birth{index: i, cpus: cfg.CPUs[i], ports: cfg.Ports.Ports(i)}))
+		slot := newSlot(s, s.now, birth{index: i, cpus: cfg.CPUs[i], ports: cfg.Ports.Ports(i)})
+		slot.initial = true
+		s.slots = append(s.slots, slot)
 	}
 	return s
 }
@@ -116,14 +122,20 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 	var first error
 	var failed sync.Once
-	for _, slot := range s.all() {
+	s.begin(func(slot *slot) {
 		slots.Go(func() {
 			if err := slot.run(ctx); err != nil {
 				failed.Do(func() { first = err })
 				cancel(err)
 			}
+			if slot.isLeaving() {
+				s.drop(slot)
+			}
 		})
-	}
+	})
+	slots.Go(func() { s.watchRetiring(ctx) })
+	<-ctx.Done()
+	s.cease()
 	slots.Wait()
 	s.endStrays()
 	stopHealth()
