@@ -101,7 +101,7 @@ func (p *peer) await(name string) (rtmp.Command, error) {
 	}
 }
 
-// status is a refusal, as the server's onStatus says it.
+// statusError is a refusal, as the server's onStatus says it.
 type statusError struct{ code, description string }
 
 func (e *statusError) Error() string { return e.code + ": " + e.description }
