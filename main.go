@@ -25,7 +25,7 @@ import (
 
 func main() {
 	p := &program{
-		term: newTerminal(os.Stdout, os.Stderr, environment),
+		term: newTerminal(os.Stdin, os.Stdout, os.Stderr, environment),
 		env:  environment,
 	}
 	err := p.app().Run(os.Args)
@@ -51,6 +51,7 @@ func (p *program) app() *cli.App {
 			p.upCommand(),
 			p.downCommand(),
 			p.statusCommand(),
+			p.topCommand(),
 			p.checkCommand(),
 			p.configCommand(),
 			p.originCommand(),

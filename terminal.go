@@ -16,11 +16,18 @@ type terminal struct {
 	colors bool
 	// width is err's number of columns when both are terminals, else 0.
 	width int
+	// utf8 says that out shows more than ASCII.
+	utf8 bool
+	// tty is both ends of a terminal that a command may have to itself, else nil.
+	tty *tty
 }
 
-// newTerminal looks at the two streams. NO_COLOR (no-color.org) forbids colors
+// tty is where keys come from and pictures go.
+type tty struct{ in, out *os.File }
+
+// newTerminal looks at the streams. NO_COLOR (no-color.org) forbids colors
 // when it is set to anything; a terminal without escape codes says TERM=dumb.
-func newTerminal(out, errs *os.File, env func(string) (string, bool)) terminal {
+func newTerminal(in, out, errs *os.File, env func(string) (string, bool)) terminal {
 	t := terminal{out: out, err: errs}
 	name, _ := env("TERM")
 	if name == "dumb" {
@@ -28,10 +35,22 @@ func newTerminal(out, errs *os.File, env func(string) (string, bool)) terminal {
 	}
 	noColor, _ := env("NO_COLOR")
 	t.colors = noColor == "" && isatty.IsTerminal(out.Fd())
+	t.utf8 = isatty.IsTerminal(out.Fd()) && speaksUTF8(env)
 	if isatty.IsTerminal(out.Fd()) && isatty.IsTerminal(errs.Fd()) {
 		t.width = columnsOf(errs)
 	}
+	if isatty.IsTerminal(in.Fd()) && isatty.IsTerminal(out.Fd()) {
+		t.tty = &tty{in, out}
+	}
 	return t
+}
+
+// screen is the terminal for a command alone, nil where there is none.
+func (t terminal) screen() *fullScreen {
+	if t.tty == nil {
+		return nil
+	}
+	return &fullScreen{in: t.tty.in, out: t.tty.out}
 }
 
 // columnsOf asks the kernel; a terminal that does not know has the classic 80.
