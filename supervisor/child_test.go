@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "child" {
 		os.Exit(fakeOrigin(os.Args[2], os.Args[3:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "supervise" {
+		os.Exit(superviseMain(os.Args[2]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "sleeper" {
 		time.Sleep(time.Minute)
 		return
@@ -68,6 +71,10 @@ func fakeOrigin(mode string, args []string) int {
 		go writeNumbers(root.Value("srs_log_file"))
 	case "fork", "escape", "zombie":
 		forkGrandchild(mode, root.Value("work_dir"))
+	}
+	if err := lockFake(root.Value("pid")); err != nil {
+		fmt.Println(err)
+		return 6
 	}
 	serveFake(root, mode)
 	if mode == "deaf" {
@@ -141,6 +148,7 @@ func fakeRTMP(ln net.Listener) {
 				s := make([]byte, 3073)
 				s[0] = 3
 				c.Write(s)
+				io.Copy(io.Discard, c) // a client that stays
 			}
 		}()
 	}

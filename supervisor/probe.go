@@ -130,6 +130,10 @@ func shakeHands(ctx context.Context, addr netip.AddrPort) error {
 		return err
 	}
 	defer conn.Close()
+	return greet(conn, addr)
+}
+
+func greet(conn net.Conn, addr netip.AddrPort) error {
 	hello := make([]byte, 1+rtmpBlock)
 	hello[0] = rtmpVersion
 	// Time and zero stay 0: the simple handshake.
