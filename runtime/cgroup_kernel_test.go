@@ -30,6 +30,24 @@ func testGroupName() string {
 	return fmt.Sprintf("srs-proxy-test-%d-%d", os.Getpid(), testGroup.Add(1))
 }
 
+// sweepStale removes what tests left that were killed themselves; their children
+// ended on their own since.
+func sweepStale() {
+	trees, _, err := findTrees("/", "srs-proxy")
+	if err != nil {
+		return
+	}
+	for _, tree := range trees {
+		stale, _ := filepath.Glob(filepath.Join(tree.base, "srs-proxy-test-*"))
+		for _, dir := range stale {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), "srs-proxy-test-"), "-")
+			if _, err := os.Stat("/proc/" + pid); err != nil {
+				_ = unix.Rmdir(dir)
+			}
+		}
+	}
+}
+
 // openTestCgroups opens groups that are gone after the test, with all in them.
 func openTestCgroups(t *testing.T, name string) *Cgroups {
 	t.Helper()
@@ -231,7 +249,7 @@ func TestCgroupOOM(t *testing.T) {
 	if text := g.Describe(); !strings.HasSuffix(text, "no limit") {
 		t.Errorf("described as %q", text)
 	}
-	startIn(t, s, g, "sleep", "1000")
+	startIn(t, s, g, "sleep", "100")
 	if n, err := g.MemoryCurrent(); n == 0 || err != nil {
 		t.Errorf("a running process has %d bytes (%v)", n, err)
 	}
@@ -361,7 +379,7 @@ func TestCgroupCpuset(t *testing.T) {
 		return true
 	})
 	// A running child feels a change.
-	child := startIn(t, s, g, "sleep", "1000")
+	child := startIn(t, s, g, "sleep", "100")
 	if err := g.Update(SlotLimits{CPUs: all[:1]}); err != nil {
 		t.Fatal(err)
 	}
@@ -383,8 +401,8 @@ func TestCgroupKill(t *testing.T) {
 	s := newTestSpawner(t)
 	for round := range 3 {
 		g := newSlot(t, c, strconv.Itoa(round), SlotLimits{})
-		startIn(t, s, g, "sh", "-c", `setsid sh -c 'sleep 1000 & wait' &
-			while sleep 0.01; do setsid sleep 1000 & done`)
+		startIn(t, s, g, "sh", "-c", `setsid sh -c 'sleep 100 & wait' &
+			while sleep 0.01; do setsid sleep 100 & done`)
 		var pids []int
 		eventually(t, "grandchildren", func() bool {
 			var err error
@@ -431,9 +449,9 @@ func TestCgroupAfterKill(t *testing.T) {
 		if round == 2 {
 			g = newSlot(t, c, "0", SlotLimits{})
 		}
-		cmd := startIn(t, s, g, "sleep", "1000")
+		cmd := startIn(t, s, g, "sleep", "100")
 		if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
-			t.Errorf("round %d: %v in the group, want %d (%v)", round, pids, cmd.Process.Pid, err)
+			t.Fatalf("round %d: %v in the group, want %d (%v)", round, pids, cmd.Process.Pid, err)
 		}
 		if err := g.Kill(); err != nil {
 			t.Fatal(err)
@@ -447,7 +465,7 @@ func TestCgroupAfterKill(t *testing.T) {
 func TestCgroupRemoveKillsNobody(t *testing.T) {
 	c := openTestCgroups(t, testGroupName())
 	g := newSlot(t, c, "0", SlotLimits{})
-	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "100")
 	if err := c.RemoveAll(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("sleep, pid %d", cmd.Process.Pid)) {
 		t.Errorf("remove with a process inside: %v", err)
 	}
@@ -476,7 +494,7 @@ func TestCgroupFiftyAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			cmd := exec.CommandContext(t.Context(), "sh", "-c", "cat /proc/self/cgroup; sleep 1000 & wait")
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", "cat /proc/self/cgroup; sleep 100 & wait")
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Error(err)
@@ -497,6 +515,7 @@ func TestCgroupFiftyAtOnce(t *testing.T) {
 			}
 			if err := g.Kill(); err != nil {
 				t.Error(err)
+				_ = cmd.Process.Kill()
 			}
 			_ = cmd.Wait()
 			if err := g.Remove(); err != nil {
@@ -585,7 +604,7 @@ func helperSupervise() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("sleep", "1000")
+	cmd := exec.Command("sleep", "100")
 	if err := NewSpawner().StartWith(cmd, StartOptions{Cgroup: g}); err != nil {
 		return err
 	}
@@ -596,7 +615,7 @@ func helperSupervise() error {
 // A process without a group, and one whose group lies below another base.
 func TestCgroupAdopt(t *testing.T) {
 	c := openTestCgroups(t, testGroupName())
-	plain := exec.CommandContext(t.Context(), "sleep", "1000")
+	plain := exec.CommandContext(t.Context(), "sleep", "100")
 	if err := plain.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -650,6 +669,65 @@ func TestCgroupAdopt(t *testing.T) {
 	}
 }
 
+// A limit that needs another part of the group takes along who is in there.
+func TestCgroupUpdateMoves(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	need(t, c, "cpu")
+	g := newSlot(t, c, "0", SlotLimits{})
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "100")
+	if _, err := g.Throttling(); c.Support().CPU.By == CgroupV1 && !errors.Is(err, ErrNoCgroup) {
+		t.Errorf("throttling without a quota: %v", err)
+	}
+	if err := g.Update(SlotLimits{CPUQuota: 0.5}); err != nil {
+		t.Fatal(err)
+	}
+	if text, missing := g.Describe(), g.Missing(); !strings.Contains(text, "quota 0.5") || len(missing) > 0 {
+		t.Errorf("described as %q, missing %q", text, missing)
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantInside(t, string(data), c, g)
+	if _, err := g.Throttling(); err != nil {
+		t.Error(err)
+	}
+}
+
+// While a thread of ours is in there to start a child, Kill must not take us for
+// a member.
+func TestCgroupWeAreNoMember(t *testing.T) {
+	c := openTestCgroups(t, testGroupName())
+	g := newSlot(t, c, "0", SlotLimits{})
+	dirs := g.threadDirs()
+	if len(dirs) == 0 {
+		t.Skip("no thread enters a group of version 2")
+	}
+	var pids []int
+	var raw []byte
+	var err, killed error
+	onThread(func() {
+		restore, e := StartOptions{Cgroup: g}.mark()
+		if err = e; err != nil {
+			return
+		}
+		defer restore()
+		if raw, err = os.ReadFile(filepath.Join(dirs[0].path, "cgroup.procs")); err != nil {
+			return
+		}
+		pids, err = g.Procs()
+		if len(pids) == 0 {
+			killed = g.Kill()
+		}
+	})
+	if err != nil || len(pids) > 0 || killed != nil {
+		t.Errorf("members %v (%v), kill: %v", pids, err, killed)
+	}
+	if want := strconv.Itoa(os.Getpid()) + "\n"; string(raw) != want {
+		t.Errorf("this test shows nothing: the kernel lists %q, want %q", raw, want)
+	}
+}
+
 // Where a child can't be born inside it is moved there before Start returns.
 func TestCgroupMoveAfterStart(t *testing.T) {
 	c := openTestCgroups(t, testGroupName())
@@ -657,7 +735,7 @@ func TestCgroupMoveAfterStart(t *testing.T) {
 		tree.birth = false
 	}
 	g := newSlot(t, c, "0", SlotLimits{CPUQuota: 1})
-	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "100")
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/cgroup")
 	if err != nil {
 		t.Fatal(err)
@@ -674,7 +752,7 @@ func TestCgroupOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := startIn(t, newTestSpawner(t), g, "sleep", "1000")
+	cmd := startIn(t, newTestSpawner(t), g, "sleep", "100")
 	if err := g.Kill(); !errors.Is(err, ErrNoCgroup) {
 		t.Errorf("kill: %v", err)
 	}

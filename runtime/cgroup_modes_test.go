@@ -53,7 +53,7 @@ func TestCgroupModes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestCgroup(Birth|OOM|Quota|Cpuset|Kill|AfterKill|RemoveKillsNobody|FiftyAtOnce|Crash|Adopt|MoveAfterStart|ModeSeen)$", "-test.v")
+			cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestCgroup(Birth|OOM|Quota|Cpuset|Kill|AfterKill|RemoveKillsNobody|FiftyAtOnce|Crash|Adopt|UpdateMoves|WeAreNoMember|MoveAfterStart|ModeSeen)$", "-test.v")
 			cmd.Env = append(os.Environ(), modeEnv+"="+tc.mode)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 			out, err := cmd.CombinedOutput()
@@ -105,6 +105,7 @@ func runWithCgroups(m *testing.M) int {
 	var err error
 	switch mode {
 	case "":
+		sweepStale()
 	case "delegated", "crowded":
 		undo, err = enterGroup(mode == "crowded")
 	default:
@@ -189,7 +190,7 @@ func enterGroup(crowded bool) (undo func(), err error) {
 		return nil, err
 	}
 	if crowded {
-		other = exec.Command("sleep", "1000")
+		other = exec.Command("sleep", "100")
 		if err := other.Start(); err != nil {
 			undo()
 			return nil, err

@@ -244,7 +244,8 @@ func (c *Cgroups) ids(t *cgroupTree) ([]string, error) {
 }
 
 // RemoveAll leaves the host as it was before us: no group, and ourselves where we
-// started. It kills nobody; groups that hold processes stay and are named in the
+// started; only what a crashed predecessor switched on at the top of version 2
+// stays so. It kills nobody; groups that hold processes stay and are named in the
 // error. Only Close may follow.
 func (c *Cgroups) RemoveAll() error {
 	left := make(map[string]bool)

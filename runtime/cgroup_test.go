@@ -295,6 +295,15 @@ func TestCgroupLimitsWritten(t *testing.T) {
 			}
 		})
 	}
+	// Of the nodes only those that have memory for us.
+	g := fakeGroup(t, true, map[string]string{"cpuset.mems": "", "cpuset.mems.effective": "0"})
+	overwrite(t, filepath.Dir(g.dirs[0].path), "cpuset.mems.effective", "0")
+	if err := applyMems(g.dirs[0], SlotLimits{Mems: CPUSet{0, 1}}); err != nil {
+		t.Error(err)
+	}
+	if err := applyMems(g.dirs[0], SlotLimits{Mems: CPUSet{1}}); err == nil || !strings.Contains(err.Error(), "only nodes 0 have memory") {
+		t.Errorf("a node without memory: %v", err)
+	}
 	for _, quota := range []float64{0.001, -1, math.NaN()} {
 		g := fakeGroup(t, true, map[string]string{"cgroup.controllers": "cpu", "cpu.max": "max 100000"})
 		if err := applyQuota(g.dirs[0], SlotLimits{CPUQuota: quota}); err == nil {

@@ -71,7 +71,7 @@ func TestChildGetsItsOOMScore(t *testing.T) {
 		t.Fatal(err)
 	}
 	score := 567
-	cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+	cmd := exec.CommandContext(t.Context(), "sleep", "100")
 	if err := s.StartWith(cmd, StartOptions{OOMScore: &score}); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestStartOptionsRefused(t *testing.T) {
 		{StartOptions{Nice: &high}, nil, "nice 20"},
 		{StartOptions{Nice: &nice}, &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}, ErrPdeathsig.Error()},
 	} {
-		cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+		cmd := exec.CommandContext(t.Context(), "sleep", "100")
 		cmd.SysProcAttr = tc.attr
 		err := s.StartWith(cmd, tc.o)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -163,7 +163,7 @@ func helperUnprivileged() error {
 		}
 	}
 	low := -500
-	cmd := exec.Command("sleep", "1000")
+	cmd := exec.Command("sleep", "100")
 	if err := s.StartWith(cmd, StartOptions{OOMScore: &low}); err == nil || unix.Kill(cmd.Process.Pid, 0) == nil {
 		return fmt.Errorf("OOM score -500: %v, and the child lives", err)
 	}
