@@ -25,6 +25,15 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "child" {
 		os.Exit(fakeOrigin(os.Args[2], os.Args[3:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "locker" {
+		if err := lockFake(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(6)
+		}
+		fmt.Println("locked")
+		time.Sleep(time.Minute)
+		return
+	}
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
 		os.Exit(superviseMain(os.Args[2]))
 	}
@@ -51,6 +60,9 @@ func fakeOrigin(mode string, args []string) int {
 	}
 	if text, err := os.ReadFile(filepath.Join(root.Value("work_dir"), "mode")); err == nil {
 		mode = strings.TrimSpace(string(text))
+	}
+	if notes := os.Getenv("WITNESS"); notes != "" {
+		go writeSignals(notes)
 	}
 	switch mode {
 	case "crash":
@@ -108,6 +120,22 @@ func forkGrandchild(mode, dir string) {
 	_ = os.Rename(tmp, filepath.Join(dir, "grandchild"))
 }
 
+// writeSignals writes down all signals that can be caught.
+func writeSignals(notes string) {
+	all := make(chan os.Signal, 16)
+	signal.Notify(all)
+	f, err := os.Create(notes)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(7)
+	}
+	for sig := range all {
+		if sig != syscall.SIGURG { // the Go runtime's own
+			fmt.Fprintln(f, sig)
+		}
+	}
+}
+
 func serveFake(root *srsconf.Directive, mode string) {
 	listeners, err := srsconf.Listeners(root)
 	if err != nil {
@@ -156,6 +184,9 @@ func fakeRTMP(ln net.Listener) {
 
 func fakeAPI(w http.ResponseWriter, r *http.Request) {
 	reply := map[string]any{"code": 0, "server": "vid-1", "service": "svc-" + strconv.Itoa(os.Getpid()), "pid": strconv.Itoa(os.Getpid())}
+	if lie := os.Getenv("LIE_PID"); lie != "" {
+		reply["pid"] = lie
+	}
 	switch {
 	case r.URL.Path == "/api/v1/versions":
 		reply["data"] = map[string]any{"version": "7.0.18"}

@@ -1,11 +1,9 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -85,13 +83,18 @@ func (s *slot) spawn(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.hold(p)
+	return p, nil
+}
+
+// hold makes a process the slot's.
+func (s *slot) hold(p *process) {
 	s.mu.Lock()
 	s.proc = p
 	s.view.PID, s.view.Since = p.pid, p.started
 	s.view.Version, s.view.ServiceID = "", ""
 	s.mu.Unlock()
 	s.sup.changed()
-	return p, nil
 }
 
 func unlessDone(ctx context.Context, err error) error {
@@ -149,13 +152,17 @@ func (s *slot) awaitReady(ctx context.Context, p *process) (identity, error) {
 // serve is the time from ready to the end of the process.
 func (s *slot) serve(ctx context.Context, p *process, id identity) error {
 	cfg := s.cfg
-	service := cmp.Or(id.service, strconv.Itoa(p.pid)+"-"+strconv.FormatUint(p.startTicks, 10))
+	service := serviceOf(id, p.pid, p.startTicks)
 	s.mu.Lock()
 	s.view.ServiceID, s.view.Version = service, id.version
 	s.mu.Unlock()
 	origin := balancer.Origin{ID: s.id, Endpoints: cfg.endpoints(s.params.Ports), Service: service}
+	state, v, _ := s.findings(p)
+	if state == Draining { // ordered to before it was adopted
+		origin.State = balancer.Draining
+	}
 	told := s.publish(&origin)
-	s.to(Ready, "")
+	s.to(state, s.reason(state, v))
 	s.log.Info("origin ready", "pid", p.pid, "cpus", s.cpus, "rtmp", origin.Endpoints.RTMP, "took", time.Since(p.started).Round(time.Millisecond))
 	s.sup.changed()
 	s.sup.health.watch(s, p, id.pid, cfg.dialAddr(s.params.Ports.API))

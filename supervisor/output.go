@@ -154,4 +154,3 @@ func (l *outputs) run(ended <-chan struct{}) {
 		}
 	}
 }
-

@@ -45,8 +45,8 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 		return err
 	}
 	state := loadState(s.cfg.StateDir, s.log)
-	if left := state.living(); len(left) > 0 {
-		return leftoverError(left)
+	if err := s.inherit(ctx, state); err != nil {
+		return err
 	}
 	s.drainAsBefore(state)
 	for _, slot := range s.all() {
@@ -130,6 +130,9 @@ func (s *Supervisor) provePorts(ctx context.Context) error {
 	var busy []*portBusy
 	var where []string
 	for _, slot := range s.all() {
+		if slot.leftover != nil {
+			continue
+		}
 		err := proveFree(ctx, slot.listeners)
 		var b *portBusy
 		switch {
@@ -142,6 +145,11 @@ func (s *Supervisor) provePorts(ctx context.Context) error {
 		}
 	}
 	if len(busy) == 0 {
+		return nil
+	}
+	if s.inherited.adopted > 0 {
+		// Those that serve go on; the others wait for their ports.
+		s.log.Error("ports of origins are held by strangers; only the other origins run", "ports", strings.Join(firstFew(where), "; "))
 		return nil
 	}
 	return fmt.Errorf("%w: %s; %s", ErrPortBusy, strings.Join(firstFew(where), "; "), s.portAdvice(busy[0].holder))

@@ -57,6 +57,10 @@ type slot struct {
 	cpu     float64 // share of a core
 	toldCPU float64 // what the balancer knows of it
 	proc    *process
+	// leftover is the slot's process of an earlier run until it is proc, or known to
+	// be a stranger; taken says that run has it.
+	leftover *leftover
+	taken    bool
 	verdict verdict
 	abandon context.CancelFunc // ends the present life; nil without one
 }
@@ -67,6 +71,9 @@ type verdict struct {
 	muted string // why it does not answer
 	hung  bool   // and should be replaced
 }
+
+// configName is the name of the config in the slot's folder.
+const configName = "srs.conf"
 
 // birth is what tells one slot from another.
 type birth struct {
@@ -87,7 +94,7 @@ func newSlot(sup *Supervisor, cfg *Config, b birth) *slot {
 		cpus:       b.cpus.String(),
 		log:        sup.log.With(keyOrigin, params.ID),
 		params:     params,
-		configFile: filepath.Join(params.WorkDir, "srs.conf"),
+		configFile: filepath.Join(params.WorkDir, configName),
 		wake:       make(chan struct{}, 1),
 	}
 	s.view = OriginStatus{
@@ -109,7 +116,9 @@ func newSlot(sup *Supervisor, cfg *Config, b birth) *slot {
 // later the slot is fatal and its siblings live on.
 func (s *slot) run(ctx context.Context) error {
 	for {
+		leftover := s.takeLeftover()
 		switch desired := s.desired(); {
+		case leftover != nil: // it is there, whatever is wanted now
 		case ctx.Err() != nil:
 			s.to(Stopped, "")
 			return nil
@@ -121,7 +130,13 @@ func (s *slot) run(ctx context.Context) error {
 			s.pause(ctx, 0, desired)
 			continue
 		}
-		readyFor, err := s.live(ctx)
+		var readyFor time.Duration
+		var err error
+		if leftover != nil {
+			readyFor, err = s.liveOn(ctx, leftover)
+		} else {
+			readyFor, err = s.live(ctx)
+		}
 		if err == nil || ctx.Err() != nil || s.desired() != Run {
 			continue
 		}

@@ -128,11 +128,19 @@ func (s *slot) saved() (savedOrigin, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil {
-		return savedOrigin{}, false
+		if s.leftover == nil {
+			return savedOrigin{}, false
+		}
+		return s.leftover.entry(), true
 	}
+	// The program shows for sure when it is ready: a script may have become another.
+	program, _ := program(s.proc.pid)
 	return savedOrigin{
 		Slot:       s.index,
 		ID:         s.id,
+		Role:       s.view.Role,
+		Program:    program,
+		LastExit:   s.view.LastExit,
 		PID:        s.proc.pid,
 		StartTicks: s.proc.startTicks,
 		Ports:      s.params.Ports,

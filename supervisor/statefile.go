@@ -6,13 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
@@ -49,6 +53,22 @@ type savedOrigin struct {
 	ServiceID  string        `json:"service_id,omitempty"`
 	ConfigHash string        `json:"config_hash"`
 	Restarts   int           `json:"restarts"`
+	// Role of the process in its place.
+	Role Role `json:"role,omitempty"`
+	// Program is the file that it runs, as /proc/PID/exe says.
+	Program  string `json:"program,omitempty"`
+	LastExit string `json:"last_exit,omitempty"`
+}
+
+// rank is lower for what serves the place.
+func (o savedOrigin) rank() int {
+	switch o.Role {
+	case Current:
+		return 0
+	case Successor:
+		return 1
+	}
+	return 2
 }
 
 func statePath(dir string) string { return filepath.Join(dir, "state.json") }
@@ -71,14 +91,23 @@ func loadState(dir string, log *slog.Logger) savedState {
 }
 
 func readState(path string) (savedState, error) {
-	info, err := os.Stat(path)
+	// What stands there may be anything: a link, a FIFO.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return savedState{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return savedState{}, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > stateLimit {
 		return savedState{}, fmt.Errorf("not a file of ours: %s, %d bytes", info.Mode(), info.Size())
 	}
-	text, err := os.ReadFile(path)
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return savedState{}, fmt.Errorf("others than we may have written it: %s", info.Mode())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, stateLimit))
 	if err != nil {
 		return savedState{}, err
 	}
@@ -97,22 +126,6 @@ func readState(path string) (savedState, error) {
 		}
 	}
 	return state, nil
-}
-
-// living are the origins of a state that still live. Boot id and start time have
-// to match, or the pid is somebody else's by now.
-func (s savedState) living() []savedOrigin {
-	boot, err := runtime.BootID()
-	if err != nil || boot != s.BootID {
-		return nil
-	}
-	var found []savedOrigin
-	for _, o := range s.Origins {
-		if o.PID != os.Getpid() && sameProcess(o.PID, o.StartTicks) {
-			found = append(found, o)
-		}
-	}
-	return found
 }
 
 // sameProcess says that a process still is the one that started then, and alive.
@@ -215,6 +228,9 @@ func (s *Supervisor) state() savedState {
 		if o, ok := slot.saved(); ok {
 			state.Origins = append(state.Origins, o)
 		}
+	}
+	for _, l := range s.superfluous() {
+		state.Origins = append(state.Origins, l.entry())
 	}
 	for _, slot := range s.places() {
 		if slot.desired() == Drain {

@@ -77,6 +77,9 @@ func TestUnusableStateFileIsMovedAside(t *testing.T) {
 		{"pid 1", with(func(s *savedState) { s.Origins[0].PID = 1 }), true},
 		{"another boot", with(func(s *savedState) { s.BootID = "another" }), false},
 		{"another start time: the pid was given away", with(func(s *savedState) { s.Origins[0].StartTicks++ }), false},
+		{"the right pid and start time, but a stranger's", with(func(*savedState) {}), false},
+		{"a pid twice", with(func(s *savedState) { s.Origins = append(s.Origins, s.Origins[0]) }), false},
+		{"an ID that leads elsewhere", with(func(s *savedState) { s.Origins[0].ID = "origin-0/../../etc" }), false},
 		{"a process that is gone", with(func(s *savedState) { s.Origins[0].PID = 1 << 22 }), false},
 	}
 	for _, tt := range tests {
@@ -102,27 +105,6 @@ func TestUnusableStateFileIsMovedAside(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestLeftoversAreNamed(t *testing.T) {
-	left := sleeper(t)
-	pid := left.Process.Pid
-	cfg := fakeConfig(t, 1, "ready")
-	if err := os.WriteFile(statePath(cfg.StateDir), []byte(encode(t, stateNaming(t, pid))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	err := newFleet(t, cfg).Prepare(t.Context())
-	if !errors.Is(err, ErrLeftovers) || !strings.Contains(err.Error(), "origin-0 (pid "+strconv.Itoa(pid)) || !strings.HasSuffix(err.Error(), "kill "+strconv.Itoa(pid)) {
-		t.Fatal(err)
-	}
-	if !alive(pid) {
-		t.Fatal("it was killed")
-	}
-	// Killed but not reaped by its parent, which is not us in real life: a zombie
-	// holds no port.
-	_ = left.Process.Kill()
-	eventually(t, "a zombie", func() bool { return !sameProcess(pid, stateNaming(t, pid).Origins[0].StartTicks) })
-	newFleet(t, cfg).up()
 }
 
 // Without its state file a leftover still is known by its command line.

@@ -28,7 +28,7 @@ func (s *Supervisor) endStrays() {
 	deadline := time.Now().Add(killPatience)
 	for {
 		strays := s.strays()
-		if len(strays) == 0 {
+		if len(strays) == 0 && s.endAdoptedStrays() == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -42,6 +42,22 @@ func (s *Supervisor) endStrays() {
 			reapChild(pid, deadline)
 		}
 	}
+}
+
+// endAdoptedStrays kills what adopted origins left behind outside of their groups:
+// it is init's by now. It says how many there still were.
+func (s *Supervisor) endAdoptedStrays() int {
+	if len(s.inherited.folders) == 0 {
+		return 0
+	}
+	n := signalMarked(unix.SIGKILL,
+		func(pid int, p procStat) bool { return p.parent != os.Getpid() && !s.inherited.strangers[pid] },
+		func(workDir string) bool { return s.inherited.folders[workDir] })
+	if n > 0 {
+		s.log.Warn("killing processes that adopted origins left behind", "processes", n)
+		time.Sleep(time.Millisecond)
+	}
+	return n
 }
 
 func reapChild(pid int, deadline time.Time) {
@@ -64,7 +80,7 @@ func (s *Supervisor) strays() []int {
 	var found []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || !isChild(pid) {
+		if err != nil || !isChild(pid) || s.inherited.strangers[pid] {
 			continue
 		}
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))

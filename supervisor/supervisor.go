@@ -38,6 +38,7 @@ type Supervisor struct {
 	rotation atomic.Pointer[LogRotation]
 
 	// Set by Prepare.
+	inherited inheritance
 	lock    *os.File
 	bootID  string
 	spawner *runtime.Spawner
@@ -67,6 +68,7 @@ type Supervisor struct {
 	hurryUp  sync.Once // closes hurry
 	hurry    chan struct{}
 	anyReady atomic.Bool
+	silent   atomic.Int32 // leftovers that have not answered yet
 	tired    atomic.Int32 // slots that failed again and again before any was ready
 }
 
@@ -134,6 +136,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		})
 	})
 	slots.Go(func() { s.watchRetiring(ctx) })
+	slots.Go(func() { s.replaceStale(ctx) })
+	for _, l := range s.superfluous() {
+		slots.Go(func() { s.endSuperfluous(ctx, l) })
+	}
 	<-ctx.Done()
 	s.cease()
 	slots.Wait()
@@ -149,6 +155,7 @@ func (s *Supervisor) Close() {
 	if s.spawner != nil {
 		s.spawner.Close()
 	}
+	s.disown()
 	if s.lock != nil {
 		s.lock.Close()
 		s.lock = nil

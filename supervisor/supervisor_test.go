@@ -25,7 +25,7 @@ func TestReadyThenStopped(t *testing.T) {
 	}
 	eventually(t, "a state file with all origins", func() bool {
 		state, err := readState(statePath(f.cfg.StateDir))
-		return err == nil && len(state.living()) == 4
+		return err == nil && len(state.Origins) == 4
 	})
 	snap := f.Snapshot(t.Context())
 	if !snap.Healthy() || snap.Degraded() {

@@ -1,0 +1,132 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"srs-proxy/runtime"
+	"srs-proxy/srsconf"
+)
+
+// stale says what is different about a process that was adopted from one that would
+// be started now; "" for nothing.
+func (s *slot) stale(l *leftover) string {
+	cfg := s.cfg
+	switch {
+	case cfg.DieWithParent:
+		return "it would not die with this process"
+	case !l.sameCommand:
+		return "it runs another program: " + l.program
+	case !inPlan(cfg.Ports, l.place.ports):
+		return "its ports are not of the present plan"
+	case l.configHash != s.configHash:
+		return "its config is another"
+	}
+	if len(s.cpuSet) > 0 {
+		if cpus, err := runtime.AllowedCPUs(l.pid); err == nil && !cpus.Equal(s.cpuSet) {
+			return fmt.Sprintf("it runs on the CPUs %s", cpus)
+		}
+	}
+	return ""
+}
+
+// inPlan says that ports are those of some place or spare ones.
+func inPlan(plan srsconf.PortPlan, p srsconf.Ports) bool {
+	first := plan.Ports(0).RTMP
+	stride := plan.Ports(1).RTMP - first
+	k := (p.RTMP - first) / stride
+	return k >= 0 && plan.Ports(k) == p
+}
+
+// replaceLater notes a slot whose process serves but should be another.
+func (s *Supervisor) replaceLater(slot *slot, why string) {
+	slot.log.Warn("the adopted origin is not what would be started now; it is replaced when all others are adopted", "because", why)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inherited.stale = append(s.inherited.stale, slot.id)
+}
+
+// replaceStale replaces them, when all slots know what became of their leftovers. A
+// rolling restart cuts nobody; where it can't be had they are restarted in place,
+// one after the other.
+func (s *Supervisor) replaceStale(ctx context.Context) {
+	if s.inherited.adopted == 0 || !s.awaitAdopted(ctx) {
+		return
+	}
+	s.mu.Lock()
+	ids := slices.Clone(s.inherited.stale)
+	s.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	err := s.Restart(ctx, ids...)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	s.log.Warn("no rolling restart of adopted origins; they are restarted in place, and their streams are cut", keyOrigin, strings.Join(ids, " "), "because", err)
+	for _, id := range ids {
+		slot, err := s.slot(id)
+		if err != nil || slot.isLeaving() {
+			continue
+		}
+		slot.renew()
+		if s.awaitUp(ctx, slot) != nil && ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// awaitAdopted waits until no slot looks at its leftover any more.
+func (s *Supervisor) awaitAdopted(ctx context.Context) bool {
+	for {
+		changed := s.progress.changed()
+		open := slices.ContainsFunc(s.all(), func(slot *slot) bool {
+			slot.mu.Lock()
+			defer slot.mu.Unlock()
+			return slot.leftover != nil
+		})
+		if !open {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
+}
+
+// renew ends the slot's process, gracefully, and has another one started.
+func (s *slot) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.abandon != nil && s.view.Desired == Run {
+		s.abandon()
+	}
+}
+
+// endSuperfluous stops the leftovers for which there is no place, at once: without
+// a proxy in front nobody has used them for a while.
+func (s *Supervisor) endSuperfluous(ctx context.Context, l *leftover) {
+	id := s.cfg.id(l.place.index, l.place.gen)
+	log := s.log.With(keyOrigin, id, "pid", l.pid)
+	defer s.dismiss(l)
+	if _, err := s.meet(ctx, &s.cfg, l); errors.Is(err, errNotOurs) {
+		l.letGo()
+		s.estrange(l)
+		log.Warn("a process is not taken for an origin of an earlier run, and left alone", "because", err)
+		return
+	}
+	log.Info("an origin of an earlier run has no place any more; it is stopped", "origins", len(s.cfg.CPUs))
+	p := adopt(l.adopted, s.outs, l.startTicks, reopenOutput(filepath.Join(l.workDir, originOutput)))
+	if !end(p.exited, s.hurry, p.signal, s.cfg.TermAfter, s.cfg.KillAfter) {
+		log.Error("origin survives SIGKILL")
+		return
+	}
+	<-p.gone
+	log.Info("origin stopped", "exit", p.exit.Error())
+}
