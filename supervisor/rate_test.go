@@ -137,6 +137,31 @@ func TestStatsTakeRatesFromByteCounts(t *testing.T) {
 	s.wantRates(t, 7000, 9000)
 }
 
+func TestFiguresAreAskedForWhenTheyAreOld(t *testing.T) {
+	const pid = 4711
+	asked := time.Now()
+	tests := []struct {
+		name string
+		s    stats
+		age  time.Duration
+		want bool
+	}{
+		{"never asked", stats{}, 0, true},
+		{"young", stats{pid: pid, streams: 1, at: asked}, statsAge - 1, false},
+		{"old", stats{pid: pid, streams: 1, at: asked}, statsAge, true},
+		{"of another process", stats{pid: pid + 1, streams: 1, at: asked}, 0, true},
+		{"idle", stats{pid: pid, at: asked}, idleAge - 1, false},
+		{"idle for long", stats{pid: pid, at: asked}, idleAge, true},
+		{"clients without a stream", stats{pid: pid, clients: 1, at: asked}, statsAge, true},
+		{"failed", stats{pid: pid, err: ErrPortBusy, at: asked}, statsAge, true},
+	}
+	for _, tt := range tests {
+		if got := tt.s.due(pid, asked.Add(tt.age)); got != tt.want {
+			t.Errorf("%s: due is %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestSelfUsage(t *testing.T) {
 	var m selfMeter
 	now := time.Now()

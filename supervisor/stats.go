@@ -17,6 +17,9 @@ const (
 	// screen that is drawn every second, or that many look at, costs the origins no
 	// more than one look in this time.
 	statsAge = 1500 * time.Millisecond
+	// idleAge is the same for origins that had no streams. Most of a large fleet may
+	// be idle, and an ask costs 0.2 ms, most of it for the connection.
+	idleAge = 3500 * time.Millisecond
 	// statsWorkers ask at once.
 	statsWorkers = 16
 	// statsSize bounds one reply: 1 KB a stream.
@@ -31,21 +34,30 @@ type stats struct {
 	streams, publishers, clients int
 	in, out                      float64 // bits per second
 	rates                        rates   // where in and out come from, once there were two counts
+	at                           time.Time
 	err                          error
+}
+
+// due says that the figures are too old, or of another process.
+func (s stats) due(pid int, now time.Time) bool {
+	age := statsAge
+	if s.streams == 0 && s.clients == 0 && s.err == nil {
+		age = idleAge
+	}
+	return s.pid != pid || now.Sub(s.at) >= age
 }
 
 // statsCache keeps the last figures of each slot.
 type statsCache struct {
 	mu     sync.Mutex // held over a fetch too: who comes second gets its result
-	at     time.Time
 	bySlot map[*slot]stats
 
 	self selfMeter // has its own lock: it does not wait for a fetch
 }
 
 // Snapshot is the state of all origins now. What their APIs know is at most 1.5
-// seconds old; where one did not answer within a second, StatsError says so and
-// the figures are the last ones.
+// seconds old, or 3.5 where there were no streams; where one did not answer within
+// a second, StatsError says so and the figures are the last ones.
 func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	known := s.fetchStats(ctx)
 	now := time.Now()
@@ -72,11 +84,9 @@ func (s *Supervisor) fetchStats(ctx context.Context) map[*slot]stats {
 	c := &s.stats
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bySlot != nil && time.Since(c.at) < statsAge {
-		return c.bySlot
-	}
 	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
+	now := time.Now()
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards fresh, which nobody changes any more once it is returned
 	fresh := make(map[*slot]stats, len(c.bySlot))
@@ -86,17 +96,25 @@ func (s *Supervisor) fetchStats(ctx context.Context) map[*slot]stats {
 		if o.PID == 0 || o.ServiceID == "" { // no process, or not ready yet
 			continue
 		}
+		known := c.bySlot[slot]
+		if !known.due(o.PID, now) {
+			mu.Lock()
+			fresh[slot] = known
+			mu.Unlock()
+			continue
+		}
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			st := c.bySlot[slot].refreshed(ctx, o.PID, s.cfg.dialAddr(o.Ports.API))
+			st := known.refreshed(ctx, o.PID, s.cfg.dialAddr(o.Ports.API))
+			st.at = now
 			mu.Lock()
 			defer mu.Unlock()
 			fresh[slot] = st
 		})
 	}
 	wg.Wait()
-	c.at, c.bySlot = time.Now(), fresh
+	c.bySlot = fresh
 	return fresh
 }
 
