@@ -110,7 +110,7 @@ func parseSorting(name string, reverse, wide bool) (sorting, error) {
 // slots, so that nothing dances about on an idle machine.
 func (s sorting) apply(origins []supervisor.OriginStatus, columns []topColumn, now time.Time) {
 	c := columns[s.column]
-	slices.SortFunc(origins, func(a, b supervisor.OriginStatus) int {
+	slices.SortStableFunc(origins, func(a, b supervisor.OriginStatus) int {
 		d := c.compare(a, b, now)
 		if c.down != s.reverse {
 			d = -d
