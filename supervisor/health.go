@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -14,13 +13,15 @@ import (
 )
 
 // health watches all origins that are up from one goroutine: their APIs by
-// nonblocking connections that are kept open, their CPU by kept descriptors.
+// nonblocking connections that are kept open, RTMP by a handshake now and then,
+// their CPU by kept descriptors. What it finds is judged in liveness.go.
 // There are ticksPerPeriod ticks a period, and an answer is looked for in the
 // ticks after its probe: with nothing to wait for, 128 idle origins cost one
 // wake-up and some thirty system calls a tick.
 type health struct {
 	period, timeout time.Duration
 	misses          int
+	hello           []byte // C0C1
 	log             *slog.Logger
 
 	mu      sync.Mutex // guards the following
@@ -32,8 +33,9 @@ type health struct {
 type target struct {
 	proc    *process
 	pid     int // of the process that answers; the same but for scripts
-	live    liveness
-	conn    probeConn
+	vital   vitality
+	api     probeConn
+	rtmp    helloConn
 	sampler runtime.ProcSampler
 	cpuTime time.Duration
 	sampled time.Time
@@ -42,6 +44,8 @@ type target struct {
 
 const (
 	ticksPerPeriod = 10
+	// periodsPerHello: a handshake every 10 s, unless something is wrong.
+	periodsPerHello = 10
 	// Orphans of origins that live are few, and their zombies cost a pid.
 	ticksPerReap = 5 * ticksPerPeriod
 )
@@ -51,17 +55,19 @@ func newHealth(cfg Config, log *slog.Logger) *health {
 		period:  cfg.ProbePeriod,
 		timeout: cfg.ProbeTimeout,
 		misses:  cfg.ProbeMisses,
+		hello:   hello(),
 		log:     log,
 		targets: make(map[*slot]*target),
 	}
 }
 
 // watch begins with a process that has just answered.
-func (h *health) watch(s *slot, p *process, pid int, api netip.AddrPort) {
+func (h *health) watch(s *slot, p *process, pid int, api, rtmp netip.AddrPort) {
 	now := time.Now()
-	t := &target{proc: p, pid: pid, conn: newProbeConn(api, pid)}
+	t := &target{proc: p, pid: pid, api: newProbeConn(api, pid), rtmp: newHelloConn(rtmp)}
 	// Probes spread over the period, so that none waits for another's answer.
-	t.live.nextAt = now.Add(rand.N(h.period))
+	t.vital.api.nextAt = now.Add(rand.N(h.period))
+	t.vital.rtmp.nextAt = now.Add(rand.N(periodsPerHello * h.period))
 	if err := t.sampler.Open(pid); err == nil {
 		if u, err := t.sampler.Sample(); err == nil {
 			t.cpuTime, t.sampled = u.CPUTime, now
@@ -85,7 +91,8 @@ func (h *health) unwatch(s *slot) {
 }
 
 func (t *target) close() {
-	t.conn.close()
+	t.api.close()
+	t.rtmp.close()
 	_ = t.sampler.Close()
 }
 
@@ -116,8 +123,11 @@ func (h *health) tick(now time.Time, late bool, n int) {
 	defer h.mu.Unlock()
 	missing := 0
 	for s, t := range h.targets {
-		h.probe(s, t, now, late)
-		if t.live.misses > 0 {
+		changed := h.askAPI(t, now, late)
+		if h.greet(t, now, late) || changed {
+			s.report(verdict{proc: t.proc, muted: t.why(now)})
+		}
+		if t.vital.missing() {
 			missing++
 		}
 		if sample {
@@ -130,34 +140,68 @@ func (h *health) tick(now time.Time, late bool, n int) {
 	h.judge(now, missing, late)
 }
 
-func (h *health) probe(s *slot, t *target, now time.Time, late bool) {
-	if !t.live.sentAt.IsZero() {
-		switch t.conn.receive() {
+// askAPI goes on with the probes of the API; it says whether that is news.
+func (h *health) askAPI(t *target, now time.Time, late bool) (news bool) {
+	live := &t.vital.api
+	if !live.sentAt.IsZero() {
+		switch t.api.receive() {
 		case answerGood:
-			if t.live.answered() {
-				t.given = false
-				s.report(verdict{proc: t.proc})
-			}
+			news = live.answered(now)
 		case answerClosed:
 			// It closed a connection that was kept: the probe is sent once more on a
 			// new one, within the same timeout.
-			t.conn.resend()
+			t.api.resend()
 		case answerNone:
 		}
 	}
-	if t.live.expired(now, h.timeout, late) {
-		t.conn.close()
-		s.report(verdict{proc: t.proc, muted: t.why(now)})
+	if live.expired(now, h.timeout, late) {
+		t.api.close()
+		news = true
 	}
-	if t.live.due(now) {
-		t.live.sent(now, h.period)
-		t.conn.send()
+	if live.due(now) {
+		live.sent(now, h.period)
+		t.api.send()
 	}
+	return news
 }
 
-// why says for how long and, where it can be seen, for what reason.
+// greet goes on with the handshakes. They are few while nothing is wrong: each is
+// a connection, and a line in the origin's log.
+func (h *health) greet(t *target, now time.Time, late bool) (news bool) {
+	v := &t.vital
+	if !v.rtmp.sentAt.IsZero() {
+		switch got := t.rtmp.receive(); got {
+		case answerGood, answerClosed:
+			news = v.rtmp.answered(now) || v.full != (got == answerClosed)
+			v.full = got == answerClosed
+		case answerNone:
+		}
+	}
+	if v.rtmp.expired(now, h.timeout, late) {
+		t.rtmp.close()
+		news, v.full = true, false
+	}
+	period := h.period
+	if v.well() {
+		period *= periodsPerHello
+	} else {
+		v.rtmp.hasten(now, h.period)
+	}
+	if v.rtmp.due(now) {
+		v.rtmp.sent(now, period)
+		if !t.rtmp.send(h.hello) {
+			v.rtmp.unsent()
+		}
+	}
+	return news
+}
+
+// why says what is wrong, for how long and, where it can be seen, for what reason.
 func (t *target) why(now time.Time) string {
-	why := fmt.Sprintf("its API has not answered for %.1f s", now.Sub(t.live.mutedAt).Seconds())
+	why := t.vital.why(now)
+	if t.vital.well() {
+		return why
+	}
 	if u, err := t.sampler.Sample(); err == nil {
 		switch u.State {
 		case 'T', 't':
@@ -174,7 +218,11 @@ func (h *health) judge(now time.Time, missing int, late bool) {
 	trouble := hostTrouble(missing, len(h.targets), late)
 	var spared []string
 	for s, t := range h.targets {
-		if t.live.misses < h.misses || t.given {
+		if !t.vital.hung(h.misses) {
+			t.given = false
+			continue
+		}
+		if t.given {
 			continue
 		}
 		if trouble {

@@ -1,6 +1,9 @@
 package supervisor
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // liveness is what is known of one origin by its probes: one every period,
 // answered within the timeout or missed. It is pure: the caller has the clock.
@@ -9,6 +12,49 @@ type liveness struct {
 	sentAt  time.Time // of the probe that is out; zero when none is
 	misses  int       // in a row
 	mutedAt time.Time // when the first of them was sent
+	heardAt time.Time // the last answer
+}
+
+// vitality is what is known of an origin by its API and by RTMP together. An API
+// that is dead while RTMP answers is no reason to cut the streams: the origin is
+// degraded and kept. It hangs when neither answers, and when RTMP alone does not,
+// because then no client gets in.
+type vitality struct {
+	api, rtmp liveness
+	full      bool // it accepts a client and closes: it has as many as it takes
+}
+
+func (v *vitality) well() bool { return v.api.misses == 0 && v.rtmp.misses == 0 }
+
+// hung says that so many misses are enough. RTMP is asked from the first miss of
+// the API on, so it is one behind when both are silent.
+func (v *vitality) hung(misses int) bool {
+	return v.rtmp.misses >= misses || v.api.misses >= misses && v.rtmp.misses >= max(1, misses-1)
+}
+
+// missing says that nothing shows that the origin lives.
+func (v *vitality) missing() bool {
+	return v.rtmp.misses > 0 || v.api.misses > 0 && v.rtmp.heardAt.Before(v.api.mutedAt)
+}
+
+// why says what is wrong with an origin, "" when nothing is.
+func (v *vitality) why(now time.Time) string {
+	silent := func(l *liveness) string {
+		return fmt.Sprintf("has not answered for %.1f s", now.Sub(l.mutedAt).Seconds())
+	}
+	switch {
+	case v.api.misses > 0 && v.rtmp.misses > 0:
+		return "its API " + silent(&v.api) + ", and RTMP neither"
+	case v.api.misses > 0 && v.full:
+		return "its API " + silent(&v.api) + ", and it turns new clients away, as with max_connections reached"
+	case v.api.misses > 0:
+		return "its API " + silent(&v.api)
+	case v.rtmp.misses > 0:
+		return "RTMP " + silent(&v.rtmp) + ", but its API does"
+	case v.full:
+		return "it turns new clients away, as with max_connections reached"
+	}
+	return ""
 }
 
 // lateTick is how late our own clock tick may be before nothing that it finds is
@@ -28,10 +74,21 @@ func (l *liveness) sent(now time.Time, period time.Duration) {
 }
 
 // answered notes the answer; it tells whether probes had been missed before it.
-func (l *liveness) answered() (recovered bool) {
+func (l *liveness) answered(now time.Time) (recovered bool) {
 	recovered = l.misses > 0
 	l.sentAt, l.mutedAt, l.misses = time.Time{}, time.Time{}, 0
+	l.heardAt = now
 	return recovered
+}
+
+// unsent takes back a probe that could not leave.
+func (l *liveness) unsent() { l.sentAt = time.Time{} }
+
+// hasten makes the next probe due within a period.
+func (l *liveness) hasten(now time.Time, period time.Duration) {
+	if soon := now.Add(period); l.nextAt.After(soon) {
+		l.nextAt = now
+	}
 }
 
 // expired looks at the probe that is out: it counts a miss when it is over the

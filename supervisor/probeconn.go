@@ -43,15 +43,16 @@ func newProbeConn(api netip.AddrPort, pid int) probeConn {
 		fd:      -1,
 		request: []byte(getRequest(api, "/api/v1/versions", "keep-alive")),
 		pid:     []byte(strconv.Quote(strconv.Itoa(pid))),
-		family:  unix.AF_INET,
 	}
-	if api.Addr().Is4() {
-		c.addr = &unix.SockaddrInet4{Port: int(api.Port()), Addr: api.Addr().As4()}
-	} else {
-		c.family = unix.AF_INET6
-		c.addr = &unix.SockaddrInet6{Port: int(api.Port()), Addr: api.Addr().As16()}
-	}
+	c.family, c.addr = sockaddr(api)
 	return c
+}
+
+func sockaddr(a netip.AddrPort) (family int, addr unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
 // send begins a probe; what keeps it from leaving shows as a missing answer.

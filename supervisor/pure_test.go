@@ -63,7 +63,7 @@ func TestLivenessSchedule(t *testing.T) {
 	var sent, missed []time.Duration
 	for now := start; now.Before(start.Add(6 * time.Second)); now = now.Add(100 * time.Millisecond) {
 		if now.Sub(start) <= 2*time.Second && !l.sentAt.IsZero() {
-			l.answered() // silent from the probe of 2 s on
+			l.answered(now) // silent from the probe of 2 s on
 		}
 		if l.expired(now, 1500*time.Millisecond, false) {
 			missed = append(missed, now.Sub(start))
@@ -83,7 +83,7 @@ func TestLivenessSchedule(t *testing.T) {
 	if l.misses != 2 || !l.mutedAt.Equal(start.Add(2*s)) {
 		t.Errorf("%d misses since %s", l.misses, l.mutedAt.Sub(start))
 	}
-	if !l.answered() || l.misses != 0 || l.answered() {
+	if !l.answered(start) || l.misses != 0 || l.answered(start) {
 		t.Error("an answer does not make it well once")
 	}
 }
