@@ -165,7 +165,7 @@ func (s *slot) serve(ctx context.Context, p *process, id identity) error {
 	s.to(state, s.reason(state, v))
 	s.log.Info("origin ready", "pid", p.pid, "cpus", s.cpus, "rtmp", origin.Endpoints.RTMP, "took", time.Since(p.started).Round(time.Millisecond))
 	s.sup.changed()
-	s.sup.health.watch(s, p, id.pid, cfg.dialAddr(s.params.Ports.API))
+	s.sup.health.watch(s, p, id.pid, cfg.dialAddr(s.params.Ports.API), cfg.dialAddr(s.params.Ports.RTMP))
 	defer s.sup.health.unwatch(s)
 	refresh := time.NewTimer(nextRefresh(told))
 	defer refresh.Stop()
