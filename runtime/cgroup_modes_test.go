@@ -41,7 +41,7 @@ func TestCgroupModes(t *testing.T) {
 		{"v1", func() bool { return host != CgroupV2 }, "v1: ", []string{"Birth", "Kill", "Crash", "Adopt"}},
 		{"v2", func() bool { return host != CgroupV1 }, "v2: ", nil},
 		{"none", func() bool { return true }, "none: nothing in use; no memory, cpuset, cpu, kill, birth: no cgroup file system is mounted", nil},
-		{"readonly", func() bool { return true }, "is mounted read-only", nil},
+		{"readonly", func() bool { return true }, string(host) + ": nothing in use; no memory, cpuset, cpu, kill, birth: the cgroup mount is read-only", nil},
 		{"delegated", func() bool { return v2Top() != "" }, "v2: memory v2", []string{"Birth", "OOM", "Quota", "Kill", "Crash", "Adopt"}},
 		{"crowded", func() bool { return v2Top() != "" }, "has other processes (sleep, pid", []string{"Birth", "Kill"}},
 	} {

@@ -154,7 +154,7 @@ func disabledControllers(root string) map[string]bool {
 func (t *cgroupTree) probe(support *CgroupSupport) (why string) {
 	dir, err := os.MkdirTemp(t.base, "srs-proxy-probe-")
 	if err != nil {
-		return hint(err, t.base)
+		return hint(err)
 	}
 	defer func() {
 		if err := removeGroup(dir); err != nil && why == "" {
@@ -172,13 +172,13 @@ func (t *cgroupTree) probeV1(support *CgroupSupport, dir string) (why string) {
 	file := map[string]string{"memory": "memory.limit_in_bytes", "cpuset": "cpuset.cpus", "cpu": v1Quota}
 	if slices.Contains(t.offers, "cpuset") {
 		if err := copyCpuset(t.base, dir); err != nil {
-			return hint(err, dir)
+			return hint(err)
 		}
 	}
 	for _, controller := range t.offers {
 		f, err := os.OpenFile(filepath.Join(dir, file[controller]), os.O_WRONLY, 0)
 		if err != nil {
-			support.of(controller).Why = hint(err, dir)
+			support.of(controller).Why = hint(err)
 			continue
 		}
 		f.Close()
@@ -248,13 +248,13 @@ func tryBirth(dir string) error {
 func (t *cgroupTree) obstacle() string {
 	f, err := os.OpenFile(filepath.Join(t.base, "cgroup.subtree_control"), os.O_WRONLY, 0)
 	if err != nil {
-		return hint(err, t.base)
+		return hint(err)
 	}
 	f.Close()
 	kind, below, err := readOptional(filepath.Join(t.base, "cgroup.type"))
 	switch {
 	case err != nil:
-		return hint(err, t.base)
+		return hint(err)
 	case !below: // only the top has no type, and there all may stay
 		return ""
 	case kind != "domain":
@@ -262,7 +262,7 @@ func (t *cgroupTree) obstacle() string {
 	}
 	pids, err := readPIDs(t.base)
 	if err != nil {
-		return hint(err, t.base)
+		return hint(err)
 	}
 	if len(pids) == 0 {
 		return ""
@@ -284,13 +284,14 @@ func listed(dir, file, name string) bool {
 	return err == nil && slices.Contains(strings.Fields(text), name)
 }
 
-// hint adds what would help to an error of the file system.
-func hint(err error, dir string) string {
+// hint adds what would help to an error of the file system. It leaves out the
+// folder where it does not matter, so that several trees have one reason.
+func hint(err error) string {
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return dir + " is mounted read-only; a container needs a writable cgroup mount"
+		return "the cgroup mount is read-only; a container needs a writable one"
 	case errors.Is(err, fs.ErrPermission):
-		return "no permission to make groups in " + dir + "; run as root, or as a unit with Delegate=yes"
+		return "no permission to make groups; run as root, or as a unit with Delegate=yes"
 	case errors.Is(err, fs.ErrNotExist):
 		return "our own group is not visible here: " + err.Error()
 	}
