@@ -21,6 +21,9 @@ type Config struct {
 	// Command starts an origin when "-c FILE" is appended to it, and checks a
 	// config when "-t -c FILE" is: the path of srs, or this program and "origin".
 	Command []string
+	// Program identifies the file that Command starts, whatever its name says: when it
+	// is another one, a Reload replaces all origins.
+	Program string
 	// BuiltIn says that Command is the built-in origin.
 	BuiltIn bool
 	// Version of the SRS that Command is.

@@ -147,6 +147,7 @@ func (s *slot) sameAs(cfg *Config, cpus runtime.CPUSet) (bool, error) {
 	}
 	return hashOf(text) == s.configHash &&
 		slices.Equal(s.cfg.Command, cfg.Command) &&
+		s.cfg.Program == cfg.Program &&
 		s.cfg.Ports == cfg.Ports &&
 		s.cfg.Nofile == cfg.Nofile &&
 		s.cpuSet.Equal(cpus) &&
