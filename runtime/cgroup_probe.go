@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,7 +106,7 @@ func detectCgroups(cfg CgroupConfig) (CgroupSupport, []*cgroupTree, error) {
 		}
 	}
 	if len(usable) == 0 {
-		support.Kill.Why = strings.Join(useless, "; ")
+		support.Kill.Why = cmp.Or(strings.Join(useless, "; "), "no hierarchy that could hold a limit is mounted")
 		support.Birth.Why = support.Kill.Why
 		return support, nil, nil
 	}
