@@ -152,11 +152,11 @@ func describe(err error) string {
 	return "the media server can't be reached, try again"
 }
 
-// logEnd writes the session's last line. What clients and networks do all day is
-// not worth a line of its own before there is a stream.
+// logEnd writes the session's last line. Who leaves or is sent away before naming a
+// stream is a scan or a broken client: a line each would flood the log.
 func (s *session) logEnd(what string, err error, r relay.Result) {
 	level := slog.LevelInfo
-	if err != nil && s.stream == (balancer.Stream{}) && isHangup(err) {
+	if s.stream == (balancer.Stream{}) {
 		level = slog.LevelDebug
 	}
 	if errors.Is(err, balancer.ErrNoOrigin) || errors.Is(err, balancer.ErrOwnerUnreachable) {
