@@ -1,0 +1,384 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Bounds that a busy machine keeps; what is measured is in the table.
+const (
+	readyWithin = time.Minute
+	stopWithin  = 15 * time.Second
+)
+
+// instance is an `srs-proxy up`: one process after the other, if it is killed.
+type instance struct {
+	t        *testing.T
+	stateDir string
+	rtmp     string
+	http     string
+	first    int // of its ports
+	last     int
+	args     []string
+	log      output
+	api      http.Client
+
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd was waited for
+
+	mu   sync.Mutex   // guards the following
+	pids map[int]bool // of all origins that were seen
+}
+
+// output collects what a process prints, readable while it runs.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// up starts an instance and waits until all origins are ready. spare is for how many
+// more origins there have to be ports.
+func up(t *testing.T, origins, spare int, flags ...string) *instance {
+	t.Helper()
+	first, last := freePorts(t, (origins+spare+1)*perOrigin)
+	in := &instance{
+		t: t, stateDir: filepath.Join(t.TempDir(), "s"), first: first, last: last,
+		rtmp: fmt.Sprintf("127.0.0.1:%d", first), http: fmt.Sprintf("127.0.0.1:%d", first+1),
+		pids: make(map[int]bool),
+	}
+	in.args = append([]string{
+		"up", "--origins", strconv.Itoa(origins), "--srs", suite.srs, "--state-dir", in.stateDir,
+		"--rtmp", in.rtmp, "--http", in.http, "--port-base", strconv.Itoa(first + perOrigin), "--log-format", "json",
+	}, flags...)
+	socket := filepath.Join(in.stateDir, "control.sock")
+	in.api.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(func() {
+		if in.running() {
+			in.stop()
+		}
+		in.api.CloseIdleConnections()
+		in.checkNothingLeft()
+		if t.Failed() {
+			t.Logf("%s\n%s", strings.Join(in.args, " "), tail(in.log.String(), 40))
+		}
+	})
+	in.start()
+	in.waitReady(origins)
+	return in
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// start begins another process on the same state dir.
+func (in *instance) start() {
+	in.t.Helper()
+	in.cmd = exec.Command(suite.program, in.args...)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PROXY_") && !strings.HasPrefix(v, "SRS_") {
+			in.cmd.Env = append(in.cmd.Env, v)
+		}
+	}
+	in.cmd.Stderr = &in.log // the table on stdout is not of interest
+	if err := in.cmd.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	cmd, ended := in.cmd, make(chan struct{})
+	in.ended = ended
+	go func() {
+		_ = cmd.Wait() // its outcome is in ProcessState
+		close(ended)
+	}()
+}
+
+func (in *instance) running() bool {
+	if in.cmd == nil {
+		return false
+	}
+	select {
+	case <-in.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (in *instance) pid() int { return in.cmd.Process.Pid }
+
+// waitReady waits until so many origins are there, and all of them ready.
+func (in *instance) waitReady(origins int) time.Duration {
+	in.t.Helper()
+	return eventually(in.t, readyWithin, fmt.Sprintf("%d origins ready", origins), func() (bool, string) {
+		if !in.running() {
+			in.t.Fatalf("up ended: %s\n%s", in.cmd.ProcessState, tail(in.log.String(), 20))
+		}
+		s, err := in.status()
+		return err == nil && len(s.unready()) == 0 && s.Totals.Origins == origins,
+			fmt.Sprintf("error %v, %d of %d ready, not ready: %s", err, s.Totals.Ready, s.Totals.Origins, strings.Join(s.unready(), "; "))
+	})
+}
+
+// stop ends the instance as systemd does and returns how long that took.
+func (in *instance) stop() time.Duration {
+	in.t.Helper()
+	start := time.Now()
+	_ = in.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-in.ended:
+	case <-time.After(stopWithin + 15*time.Second):
+		in.t.Errorf("up still runs %s after SIGTERM", time.Since(start).Round(time.Second))
+		_ = in.cmd.Process.Kill()
+		<-in.ended
+	}
+	if code := in.cmd.ProcessState.ExitCode(); code != 0 {
+		in.t.Errorf("SIGTERM: exit code %d, want 0", code)
+	}
+	return time.Since(start)
+}
+
+// has says whether the program has a command.
+func (in *instance) has(command string) bool {
+	out, err := exec.Command(suite.program, "--help").Output()
+	return err == nil && strings.Contains(string(out), "\n   "+command+" ")
+}
+
+// command runs one on this instance.
+func (in *instance) command(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, suite.program, append(args[:1:1], append([]string{"--state-dir", in.stateDir}, args[1:]...)...)...)
+	cmd.Env = in.cmd.Env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// status is what `status -o json` prints.
+type status struct {
+	Origins []originStatus `json:"origins"`
+	Totals  struct{ Origins, Ready, Restarts int }
+}
+
+type originStatus struct {
+	ID        string `json:"id"`
+	Role      string `json:"role"`
+	State     string `json:"state"`
+	Reason    string `json:"reason"`
+	PID       int    `json:"pid"`
+	Restarts  int    `json:"restarts"`
+	ServiceID string `json:"service_id"`
+	Ports     struct{ RTMP, API int }
+}
+
+// unready are the current origins that are not ready.
+func (s status) unready() (names []string) {
+	for _, o := range s.Origins {
+		if o.Role == "" && o.State != "ready" {
+			names = append(names, fmt.Sprintf("%s %s %s", o.ID, o.State, o.Reason))
+		}
+	}
+	return names
+}
+
+// current are the origins that are not just coming or going.
+func (s status) current() (found []originStatus) {
+	for _, o := range s.Origins {
+		if o.Role == "" {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// status asks the control socket, as the command does, without a process.
+func (in *instance) status() (status, error) {
+	var s status
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := getJSON(ctx, &in.api, "http://control/v1/status", &s); err != nil {
+		return s, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, o := range s.Origins {
+		if o.PID != 0 {
+			in.pids[o.PID] = true
+		}
+	}
+	return s, nil
+}
+
+func (in *instance) mustStatus() status {
+	in.t.Helper()
+	s, err := in.status()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return s
+}
+
+func getJSON(ctx context.Context, c *http.Client, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
+// streams are the names that each origin has a publisher for, by its ID: the
+// origins say so themselves.
+func (in *instance) streams() map[string][]string {
+	in.t.Helper()
+	found := make(map[string][]string)
+	for _, o := range in.mustStatus().Origins {
+		if o.State != "ready" && o.State != "draining" && o.State != "degraded" {
+			continue
+		}
+		var reply struct {
+			Streams []struct {
+				Name    string
+				Publish struct{ Active bool }
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		err := getJSON(ctx, http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/api/v1/streams/?count=10000", o.Ports.API), &reply)
+		cancel()
+		if err != nil {
+			continue // it may be going
+		}
+		for _, s := range reply.Streams {
+			if s.Publish.Active {
+				found[o.ID] = append(found[o.ID], s.Name)
+			}
+		}
+	}
+	return found
+}
+
+// logged is when the first line after a time, with a message that begins like this
+// and of this origin, was logged.
+func (in *instance) logged(origin, message string, after time.Time) (time.Time, bool) {
+	for line := range strings.Lines(in.log.String()) {
+		var l struct {
+			Time        time.Time
+			Msg, Origin string
+		}
+		if json.Unmarshal([]byte(line), &l) == nil && l.Time.After(after) && l.Origin == origin && strings.HasPrefix(l.Msg, message) {
+			return l.Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// checkNothingLeft proves that an instance that has ended left no process, no zombie
+// and no port.
+func (in *instance) checkNothingLeft() {
+	in.t.Helper()
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if args, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && bytes.Contains(args, []byte(in.stateDir)) {
+			in.t.Errorf("a process is left: pid %d, %s", pid, bytes.ReplaceAll(args, []byte{0}, []byte{' '}))
+			_ = syscall.Kill(pid, syscall.SIGKILL) // the state dir is in its command line, so it is ours
+		}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for pid := range in.pids {
+		// An orphan is our child. One that the next supervisor adopted and ended is a
+		// zombie until we wait for it, which is our part and not its.
+		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	}
+	for port := in.first; port <= in.last; port++ {
+		if err := bindable(port); err != nil {
+			in.t.Errorf("port %d cannot be bound: %v", port, err)
+		}
+	}
+	for _, word := range []string{"panic:", "panic in", "fatal error", "state machine", "goroutine "} {
+		if strings.Contains(in.log.String(), word) {
+			in.t.Errorf("the log has %q", word)
+		}
+	}
+}
+
+// Where ports are sought: below the ephemeral range of Linux.
+const (
+	portsFrom = 10000
+	portsTo   = 32700
+	perOrigin = 10 // as the port plan has it
+)
+
+// freePorts finds a run of ports, each of which can be bound.
+func freePorts(t *testing.T, n int) (first, last int) {
+	t.Helper()
+search:
+	for range 200 {
+		first := portsFrom + rand.IntN((portsTo-portsFrom-n)/perOrigin)*perOrigin
+		for p := first; p < first+n; p++ {
+			if bindable(p) != nil {
+				continue search
+			}
+		}
+		return first, first + n - 1
+	}
+	t.Fatalf("no %d free ports in a row from %d to %d", n, portsFrom, portsTo)
+	return 0, 0
+}
+
+// bindable binds a port as nobody shares it: without SO_REUSEPORT, on all
+// interfaces, so that a listener on any address is seen.
+func bindable(port int) error {
+	addr := fmt.Sprintf("0.0.0.0:%d", port)
+	ln, err := net.Listen("tcp4", addr)
+	if err != nil {
+		return err
+	}
+	c, err := net.ListenPacket("udp4", addr)
+	if err == nil {
+		err = c.Close()
+	}
+	return errors.Join(err, ln.Close())
+}
