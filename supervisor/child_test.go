@@ -153,18 +153,31 @@ func serveFake(root *srsconf.Directive, mode string) {
 		}
 		switch {
 		case l.Directive == "http_api":
-			srv := &http.Server{Handler: http.HandlerFunc(fakeAPI)}
+			dir := root.Value("work_dir")
+			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if fault(dir, "silent-api") {
+					<-r.Context().Done()
+					return
+				}
+				fakeAPI(w, r)
+			})}
 			if mode == "close" {
 				srv.SetKeepAlivesEnabled(false)
 			}
 			go srv.Serve(ln)
 		case l.Directive == "listen" || l.Directive == "rtmp":
-			go fakeRTMP(ln)
+			go fakeRTMP(ln, root.Value("work_dir"))
 		}
 	}
 }
 
-func fakeRTMP(ln net.Listener) {
+// fault says that a file in the work dir makes the origin behave badly.
+func fault(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+func fakeRTMP(ln net.Listener, dir string) {
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -172,10 +185,15 @@ func fakeRTMP(ln net.Listener) {
 		}
 		go func() {
 			defer c.Close()
+			if fault(dir, "full") {
+				return
+			}
 			if _, err := io.ReadFull(c, make([]byte, 1537)); err == nil {
-				s := make([]byte, 3073)
-				s[0] = 3
-				c.Write(s)
+				if !fault(dir, "silent-rtmp") {
+					s := make([]byte, 3073)
+					s[0] = 3
+					c.Write(s)
+				}
 				io.Copy(io.Discard, c) // a client that stays
 			}
 		}()
