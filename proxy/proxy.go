@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,9 +41,10 @@ type Config struct {
 
 // Proxy serves all protocols.
 type Proxy struct {
-	cfg  Config
-	rtmp *rtmp.Server
-	http *httpserver.Server
+	cfg    Config
+	router *route.Router
+	rtmp   *rtmp.Server
+	http   *httpserver.Server
 }
 
 // New returns a Proxy over bal.
@@ -55,9 +57,10 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		web.DialTimeout = cfg.DialTimeout
 	}
 	return &Proxy{
-		cfg:  cfg,
-		rtmp: rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
-		http: httpserver.New(web, router, log),
+		cfg:    cfg,
+		router: router,
+		rtmp:   rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
+		http:   httpserver.New(web, router, log),
 	}
 }
 
@@ -78,6 +81,20 @@ func (p *Proxy) RTMPAddr() net.Addr { return p.rtmp.Addr() }
 
 // HTTPAddr is where HTTP is served, once Listen has returned.
 func (p *Proxy) HTTPAddr() net.Addr { return p.http.Addr() }
+
+// Adjust takes over what of a Config can change while the proxy runs: Vhosts,
+// RealIPPrefix, PerIP and Handshaking. Sessions that are open do not notice.
+func (p *Proxy) Adjust(cfg Config) {
+	p.router.SetVhosts(cfg.Vhosts...)
+	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
+	p.http.SetPerIP(cfg.PerIP)
+}
+
+// Publisher is the address of the client that publishes a stream through this
+// proxy, and the ID of the origin that it does so at.
+func (p *Proxy) Publisher(s balancer.Stream) (client netip.Addr, originID string, ok bool) {
+	return p.router.Publisher(s)
+}
 
 // Close frees the addresses of a proxy that will not Run.
 func (p *Proxy) Close() {

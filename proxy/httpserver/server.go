@@ -110,6 +110,9 @@ func New(cfg Config, router *route.Router, log *slog.Logger) *Server {
 	return s
 }
 
+// SetPerIP changes the limit of connections of one client address, see listener.Config.
+func (s *Server) SetPerIP(n int) { s.ln.SetPerIP(n) }
+
 // Listen binds the address.
 func (s *Server) Listen() error {
 	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)

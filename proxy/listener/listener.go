@@ -55,9 +55,8 @@ type Config struct {
 
 // Listener is a net.Listener of *Conn.
 type Listener struct {
-	ln    *net.TCPListener
-	perIP int
-	log   *slog.Logger
+	ln  *net.TCPListener
+	log *slog.Logger
 
 	accepted atomic.Int64
 	closed   atomic.Int64
@@ -66,6 +65,7 @@ type Listener struct {
 	once     sync.Once
 
 	mu       sync.Mutex // guards the following fields
+	perIP    int        // see Config
 	byIP     map[netip.Addr]int
 	reserve  *os.File  // given up for a moment when descriptors run out; nil after Close
 	shut     bool      // Close was called
@@ -107,6 +107,16 @@ func Listen(addr string, cfg Config) (*Listener, error) {
 	}
 	l.openReserve()
 	return l, nil
+}
+
+// SetPerIP changes the limit of a Config. Clients that are over it already stay.
+func (l *Listener) SetPerIP(n int) {
+	if n == 0 {
+		n = DefaultPerIP
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.perIP = n
 }
 
 // control sets what the accepted sockets inherit.

@@ -115,6 +115,30 @@ func TestPerIPDefaultAndOff(t *testing.T) {
 	}
 }
 
+// A limit that is changed holds for who comes next.
+func TestSetPerIP(t *testing.T) {
+	l := listen(t, "127.0.0.1:0", Config{PerIP: 1})
+	dialFrom(t, "127.0.0.1", l.Addr())
+	accept(t, l)
+	l.SetPerIP(2)
+	dialFrom(t, "127.0.0.1", l.Addr())
+	accept(t, l)
+	l.SetPerIP(1)
+	conns := make(chan net.Conn, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			conns <- c
+		}
+	}()
+	refused(t, dialFrom(t, "127.0.0.1", l.Addr()))
+	l.SetPerIP(-1)
+	dialFrom(t, "127.0.0.1", l.Addr())
+	<-conns
+	if l.SetPerIP(0); l.perIP != DefaultPerIP {
+		t.Errorf("default limit %d", l.perIP)
+	}
+}
+
 // On a socket for both families an IPv4 client is the same as elsewhere.
 func TestClientAddressOnAllInterfaces(t *testing.T) {
 	l := listen(t, ":0", Config{})

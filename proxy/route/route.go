@@ -63,9 +63,11 @@ type Router struct {
 	cfg      Config
 	bal      balancer.Balancer
 	log      *slog.Logger
-	vhosts   streamurl.Vhosts
+	vhosts   atomic.Pointer[streamurl.Vhosts]
 	dialer   net.Dialer
 	sessions atomic.Int64
+
+	publishers publishers
 }
 
 // New returns a Router over bal.
@@ -76,7 +78,8 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
 	if cfg.Attempts == 0 {
 		cfg.Attempts = DefaultAttempts
 	}
-	r := &Router{cfg: cfg, bal: bal, log: log, vhosts: streamurl.NewVhosts(cfg.Vhosts...)}
+	r := &Router{cfg: cfg, bal: bal, log: log}
+	r.SetVhosts(cfg.Vhosts...)
 	r.dialer = net.Dialer{Timeout: synPatience, KeepAlive: -1, Control: control}
 	r.dialer.SetMultipathTCP(false)
 	return r
@@ -88,9 +91,15 @@ func control(_, _ string, rc syscall.RawConn) error {
 	return errors.Join(cerr, err)
 }
 
+// SetVhosts changes the vhosts that the origins know, for sessions from now on.
+func (r *Router) SetVhosts(names ...string) {
+	v := streamurl.NewVhosts(names...)
+	r.vhosts.Store(&v)
+}
+
 // Stream is the routing key of a URL: its vhost is folded to what the origins know.
 func (r *Router) Stream(u streamurl.Stream) balancer.Stream {
-	return balancer.Stream{Vhost: r.vhosts.Fold(u.Vhost), App: u.App, Name: u.Name}
+	return balancer.Stream{Vhost: r.vhosts.Load().Fold(u.Vhost), App: u.App, Name: u.Name}
 }
 
 // Lookup is where a request without a session goes.
@@ -121,6 +130,7 @@ type Conn struct {
 func (c *Conn) Close() error {
 	err := c.TCPConn.Close()
 	if c.held.CompareAndSwap(true, false) {
+		c.router.publishers.remove(c)
 		c.router.release(c.Lease)
 	}
 	return err

@@ -9,6 +9,7 @@
 package rtmp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -54,6 +55,8 @@ type Server struct {
 
 	ln          *listener.Listener
 	handshaking atomic.Int64
+	most        atomic.Int64 // of those, see Config.Handshaking
+	realIP      atomic.Bool
 	panics      atomic.Int64
 	ids         atomic.Uint64
 	sessions    sync.WaitGroup
@@ -70,7 +73,18 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 	if cfg.PreludeTimeout == 0 {
 		cfg.PreludeTimeout = defaultPreludeTimeout
 	}
-	return &Server{cfg: cfg, router: router, relay: rl, log: log}
+	s := &Server{cfg: cfg, router: router, relay: rl, log: log}
+	s.most.Store(int64(cfg.Handshaking))
+	s.realIP.Store(cfg.RealIP)
+	return s
+}
+
+// Adjust changes what can change while clients are served; whoever is past it does
+// not notice. Handshaking and RealIP are those of Config, perIP is the listener's.
+func (s *Server) Adjust(handshaking int, realIP bool, perIP int) {
+	s.most.Store(int64(cmp.Or(handshaking, defaultHandshaking)))
+	s.realIP.Store(realIP)
+	s.ln.SetPerIP(perIP)
 }
 
 // Listen binds the address.

@@ -49,6 +49,9 @@ func (s *session) run(ctx context.Context) {
 	defer up.conn.Close()
 	s.log = s.log.With("role", s.prelude.role.String(), "stream", s.stream.String(), "origin", up.conn.Lease.Origin.ID)
 	s.log.Info("session open")
+	if s.prelude.role == balancer.Publish {
+		up.conn.Publishes(s.client.IP)
+	}
 	result, err := up.relay(ctx)
 	s.logEnd("session closed", err, result)
 }
@@ -57,8 +60,8 @@ func (s *session) run(ctx context.Context) {
 func (s *session) identify(ctx context.Context) error {
 	sv := s.server
 	defer sv.handshaking.Add(-1)
-	if sv.handshaking.Add(1) > int64(sv.cfg.Handshaking) {
-		return fmt.Errorf("more than %d clients are handshaking", sv.cfg.Handshaking)
+	if most := sv.most.Load(); sv.handshaking.Add(1) > most {
+		return fmt.Errorf("more than %d clients are handshaking", most)
 	}
 	stop := context.AfterFunc(ctx, func() { s.client.SetDeadline(time.Unix(1, 0)) })
 	defer stop()

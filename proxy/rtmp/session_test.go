@@ -304,6 +304,12 @@ func TestHandshakingIsBounded(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !isHangup(err) {
 		t.Errorf("a fourth: %v", err)
 	}
+	r.server.Adjust(4, false, 0)
+	if c, err = net.Dial("tcp", r.addr()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	waitFor(t, 5*time.Second, "a fourth handshake, with another limit", func() bool { return r.server.Stats().Handshaking == 4 })
 }
 
 // Whatever arrives, nothing dies and nothing is left.

@@ -55,7 +55,7 @@ func (u *upstream) open(ctx context.Context) error {
 
 	u.setDeadline(ctx, originHandshake)
 	var realIP netip.Addr
-	if u.session.server.cfg.RealIP {
+	if u.session.server.realIP.Load() {
 		realIP = u.session.client.IP
 	}
 	if err := rtmp.DialHandshake(origin, realIP); err != nil {
