@@ -43,6 +43,7 @@ type instance struct {
 	proxy   *proxy.Proxy
 	sup     *supervisor.Supervisor
 	control *control
+	notify  *notifier
 	bar     *progress
 	term    terminal
 	log     *slog.Logger
@@ -65,6 +66,7 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 		cfg: cfg, bar: bar, term: p.term, log: log, started: time.Now(),
 		stop: stop, hurry: sync.OnceFunc(func() { close(hurried) }),
 	}
+	in.notify = newNotifier(cfg.ReadyQuorum, p.env, log)
 	signals := catchSignals()
 	defer signal.Stop(signals)
 	ended := make(chan struct{})
@@ -95,6 +97,7 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 		in.supLevel.Set(slog.LevelWarn) // until all are ready
 	}
 	in.sup = supervisor.New(in.setup.supervisorConfig(), bal, slog.New(quieting{log.Handler(), &in.supLevel}))
+	in.notify.Watch(in.sup)
 	if err := in.sup.Prepare(ctx); err != nil {
 		in.proxy.Close()
 		return interrupted(ctx, err)
@@ -129,6 +132,7 @@ func (in *instance) run(ctx context.Context) error {
 	})
 	g.Go(func() error { return in.control.Run(cctx) })
 	g.Go(func() error { return in.announce(gctx) })
+	g.Go(func() error { return in.notify.Run(cctx, gctx) })
 
 	err := g.Wait()
 	in.bar.End()

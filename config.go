@@ -46,6 +46,9 @@ type Config struct {
 
 	RealIPPrefix toggle
 
+	// ReadyQuorum is how many origins make the whole ready, for systemd.
+	ReadyQuorum quorum
+
 	MaxConnectionsPerIP int
 	MaxHandshaking      int
 	DialTimeout         time.Duration

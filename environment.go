@@ -8,4 +8,4 @@ func environment(name string) (string, bool) { return os.LookupEnv(name) }
 
 // childEnvironment is what origins inherit, so that hooks and transcoders find
 // what the operator gave them. The supervisor takes SRS's own variables out.
-func childEnvironment() []string { return os.Environ() }
+func childEnvironment() []string { return withoutServiceManager(os.Environ()) }

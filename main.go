@@ -54,6 +54,7 @@ func (p *program) app() *cli.App {
 			p.topCommand(),
 			p.checkCommand(),
 			p.configCommand(),
+			p.systemdUnitCommand(),
 			p.originCommand(),
 			p.versionCommand(),
 			p.completionCommand(),

@@ -94,6 +94,11 @@ func settings(stateDir string) []setting {
 			usage: "tell origins a client's address ahead of the RTMP handshake (0xF3), for their log: `on|off|auto`; auto is on for SRS",
 			apply: field(parseToggle, func(c *Config) *toggle { return &c.RealIPPrefix }),
 		},
+		{
+			name: "ready-quorum", env: "SRS_PROXY_READY_QUORUM", category: categoryOrigins, def: "auto",
+			usage: "tell systemd that we are ready when `N` origins are: a number, a share (75%), all, or auto; auto is all, or after 45 s more than half",
+			apply: field(parseQuorum, func(c *Config) *quorum { return &c.ReadyQuorum }),
+		},
 
 		{
 			name: "origin-cpus", env: "SRS_PROXY_ORIGIN_CPUS", category: categoryCPU,
