@@ -124,7 +124,9 @@ func TestFullOriginIsKept(t *testing.T) {
 	f := newFleet(t, quickProbes(fakeConfig(t, 2, "ready"))).up()
 	pid := f.slots[0].status().PID
 	undo := f.fault(0, "full")
-	f.until(0, "degraded", func(o OriginStatus) bool { return o.State == Degraded && strings.Contains(o.Reason, "turns new clients away") })
+	f.until(0, "degraded", func(o OriginStatus) bool {
+		return o.State == Degraded && strings.Contains(o.Reason, "turns new clients away")
+	})
 	undo()
 	f.until(0, "ready as it was", func(o OriginStatus) bool { return o.State == Ready && o.PID == pid })
 	if o := f.slots[0].status(); o.Restarts != 0 {

@@ -32,6 +32,10 @@ type slot struct {
 	configHash string
 	listeners  []srsconf.Listener
 
+	// life is live, but for tests without processes: one process from its start to
+	// its end, how long it was ready, and why it ended.
+	life func(context.Context) (time.Duration, error)
+
 	// Owned by run.
 	backoff   backoff
 	checked   bool // the origin has accepted the config
@@ -61,8 +65,8 @@ type slot struct {
 	// be a stranger; taken says that run has it.
 	leftover *leftover
 	taken    bool
-	verdict verdict
-	abandon context.CancelFunc // ends the present life; nil without one
+	verdict  verdict
+	abandon  context.CancelFunc // ends the present life; nil without one
 }
 
 // verdict is what health finds of a process; the zero one is "well".
@@ -97,6 +101,7 @@ func newSlot(sup *Supervisor, cfg *Config, b birth) *slot {
 		configFile: filepath.Join(params.WorkDir, configName),
 		wake:       make(chan struct{}, 1),
 	}
+	s.life = s.live
 	s.view = OriginStatus{
 		ID:      s.id,
 		Index:   b.index,
@@ -135,7 +140,7 @@ func (s *slot) run(ctx context.Context) error {
 		if leftover != nil {
 			readyFor, err = s.liveOn(ctx, leftover)
 		} else {
-			readyFor, err = s.live(ctx)
+			readyFor, err = s.life(ctx)
 		}
 		if err == nil || ctx.Err() != nil || s.desired() != Run {
 			continue
