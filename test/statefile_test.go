@@ -8,9 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // TestBadStateFile: whatever stands in the state file, the origins start, and
@@ -64,62 +62,4 @@ func TestBadStateFile(t *testing.T) {
 	if st, ok := procStat(stranger.Process.Pid); !ok || st.state == "Z" {
 		t.Error("the stranger whom the state file named is dead")
 	}
-}
-
-// TestLeftovers: the supervisor is killed outright, its origins live on; the next
-// start names them and how to end them, with the state file and without.
-func TestLeftovers(t *testing.T) {
-	t.Parallel()
-	in := up(t, 2)
-	pids := []int{}
-	for _, o := range in.status().Origins {
-		pids = append(pids, o.PID)
-	}
-	ended := false
-	end := func() {
-		if !ended {
-			ended = true
-			for _, pid := range pids {
-				endProcess(pid)
-			}
-		}
-	}
-	t.Cleanup(end)
-	in.signal(syscall.SIGKILL)
-	in.waitEnd(5 * time.Second)
-	for _, pid := range pids {
-		if _, ok := procStat(pid); !ok {
-			t.Fatalf("origin pid %d died with the supervisor", pid)
-		}
-	}
-
-	for _, tt := range []struct {
-		name   string
-		before func()
-	}{
-		{"with the state file", func() {}},
-		{"without", func() { os.Remove(filepath.Join(in.stateDir, "state.json")) }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tt.before()
-			r := run(t, exec.Command(suite.binary, in.args...))
-			if r.code != 1 || !strings.Contains(r.err, "kill") {
-				t.Errorf("exit code %d, %q; want 1 and how to end them", r.code, r.err)
-			}
-			for _, pid := range pids {
-				if tt.name == "with the state file" && !strings.Contains(r.err, strconv.Itoa(pid)) {
-					t.Errorf("pid %d is not named: %s", pid, r.err)
-				}
-				if st, ok := procStat(pid); !ok || st.state == "Z" {
-					t.Errorf("origin pid %d was ended", pid)
-				}
-			}
-		})
-	}
-	end()
-	// The way out works: a start on the same state dir, with its stale socket.
-	again := newInstance(t, 2, "--state-dir", in.stateDir)
-	again.stateDir = in.stateDir
-	again.start().waitReady(readyWithin)
-	again.stop()
 }
