@@ -186,10 +186,11 @@ Delegate=yes
 # Version 2 allows no process in a group that has limited ones below it.
 DelegateSubgroup={{.Group}}
 {{- else}}
-# Version 2 allows no process in a group that has limited ones below it: where
-# origins lived on, the new main process could not be put here. systemd 254 knows
-# DelegateSubgroup= for that. Before, this lifts the limits for a moment.
-ExecStartPre=-/bin/sh -c 'cd /sys/fs/cgroup$$(sed -n "s,^0::,,p" /proc/self/cgroup)/.. && for c in $$(cat cgroup.subtree_control); do echo -$$c > cgroup.subtree_control; done'
+# Version 2 allows no process in a group that has limited ones below it: while
+# origins live on, systemd could not start the next main process (219/CGROUP).
+# From 254 on, DelegateSubgroup= is for that. Before, this lifts the limits until
+# the next srs-proxy sets them again. It runs in the subgroup .control.
+ExecStopPost=-/bin/sh -c 'g=$$(sed -n "s,^0::,,p" /proc/self/cgroup); case $$g in */.control) cd "/sys/fs/cgroup$$g/.." && for c in $$(cat cgroup.subtree_control); do echo -$$c > cgroup.subtree_control; done;; esac'
 {{- end}}
 # One origin out of memory is one origin to restart, not the end of the unit.
 OOMPolicy=continue
