@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,7 +90,7 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 		in.api.CloseIdleConnections()
 		in.checkNothingLeft()
 		if t.Failed() {
-			t.Logf("%s\n%s", strings.Join(in.args, " "), tail(in.log.String(), 40))
+			t.Logf("%s\n%s", strings.Join(in.args, " "), tail(in.log.String(), 25))
 		}
 	})
 	in.start()
@@ -97,8 +98,9 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 	return in
 }
 
+// tail is the end of a log, without the sessions, of which there are hundreds.
 func tail(text string, lines int) string {
-	all := strings.Split(strings.TrimSpace(text), "\n")
+	all := slices.DeleteFunc(strings.Split(strings.TrimSpace(text), "\n"), func(l string) bool { return strings.Contains(l, `"msg":"session `) })
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 

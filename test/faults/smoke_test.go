@@ -35,6 +35,11 @@ func TestSmoke(t *testing.T) {
 	if len(in.siblings(before, nil)) == 0 {
 		t.Error("another pid of an origin is not seen")
 	}
+	was := usageOf(in.pid())
+	was.descriptors -= 3
+	if usageOf(in.pid()).exceeds(was) == "" {
+		t.Error("three descriptors more are not seen")
+	}
 	in.waitReady(3)
 	l.awaitFrames(t, 10*time.Second)
 }
