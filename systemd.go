@@ -174,8 +174,6 @@ RestartMaxDelaySec=30
 {{- else}}
 RestartSec=1
 {{- end}}
-# 2 is a wrong flag or setting: no restart makes it right.
-RestartPreventExitStatus=2
 # It is fed by the loop that looks after the origins. One that hangs is ended with
 # SIGABRT, writes what it was doing to the journal, and is started again.
 WatchdogSec=30
