@@ -72,7 +72,7 @@ func TestEverySettingArrives(t *testing.T) {
 	}
 	flags := map[string]string{
 		"rtmp": "[::1]:3001", "http": "3002", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
-		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off",
+		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
@@ -89,7 +89,7 @@ func TestEverySettingArrives(t *testing.T) {
 	}
 	want := Config{
 		RTMP: "[::1]:3001", HTTP: ":3002", Origins: 4, SRS: exe, Template: file, Vhosts: file,
-		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff,
+		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75},
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
