@@ -38,7 +38,7 @@ type inheritance struct {
 	// Guarded by the supervisor's mu.
 	strangers   map[int]bool // the processes that only looked like origins
 	superfluous []*leftover  // without a place
-	stale       []string     // slots whose process serves and should be another
+	stale       []*slot      // slots whose process serves and should be another
 }
 
 // inherit claims the origins of an earlier run and gives them their slots. It

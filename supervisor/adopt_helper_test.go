@@ -32,6 +32,7 @@ type earlier struct {
 	out   *bufio.Reader
 	logs  *logBuffer
 	once  sync.Once
+	seen  []OriginStatus // when all were ready
 }
 
 // order is what such a process is told.
@@ -155,7 +156,8 @@ func (e *earlier) ready(n int) *earlier {
 	e.t.Helper()
 	eventually(e.t, "all origins of the earlier supervisor ready", func() bool {
 		ready := 0
-		for _, o := range e.snapshot() {
+		e.seen = e.snapshot()
+		for _, o := range e.seen {
 			if o.State == Ready {
 				ready++
 			}

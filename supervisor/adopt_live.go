@@ -54,7 +54,7 @@ func (s *slot) liveOn(ctx context.Context, l *leftover) (time.Duration, error) {
 		s.log.Warn("a process is not taken for an origin of an earlier run, and left alone", "pid", l.pid, "because", err)
 		return 0, nil // what has its ports is the next start's concern
 	}
-	p := adopt(l.adopted, s.sup.outs, l.startTicks, reopenOutput(filepath.Join(l.workDir, originOutput)))
+	p := adopt(l.adopted, s.sup.outs, reopenOutput(filepath.Join(l.workDir, originOutput)))
 	s.hold(p)
 	defer s.forget()
 	defer s.loseLeftover()

@@ -54,10 +54,9 @@ type candidate struct {
 // its API says.
 type leftover struct {
 	*adopted
-	place      birth
-	saved      savedOrigin
-	params     srsconf.Params
-	startTicks uint64
+	place  birth
+	saved  savedOrigin
+	params srsconf.Params
 	// configHash of the config that it was started with.
 	configHash string
 	// answers is the process that holds the lock on the pid file: the origin itself,

@@ -282,14 +282,14 @@ func TestParseID(t *testing.T) {
 }
 
 func TestParseProcStat(t *testing.T) {
-	const tail = " S 12 34 34 0 -1 4194560 100 0 0 0 17 5 0 0 20 0 9 0 8646 100000 250"
+	tail := " Z 12 34 34 0 -1 4194560 100 0 0 0 17 5 0 0 20 0 9 0 8646 100000 250" + strings.Repeat(" 1", 27) + " 9"
 	for _, comm := range []string{"srs", "a) R 7 (b", "", ")", "a b c"} {
 		got, err := parseProcStat([]byte("42 (" + comm + ")" + tail + "\n"))
-		if want := (procStat{'S', 12, 34, 8646}); err != nil || got != want {
+		if want := (procStat{'Z', 12, 34, 8646, unix.WaitStatus(9)}); err != nil || got != want {
 			t.Errorf("comm %q: %+v, %v", comm, got, err)
 		}
 	}
-	for _, bad := range []string{"", ")", "42 (srs)", "42 (srs) S 1", "42 (srs)" + strings.Replace(tail, " 34 ", " x ", 1), "42 (srs)" + strings.Replace(tail, "8646", "-1", 1)} {
+	for _, bad := range []string{"", ")", "42 (srs)", "42 (srs) S 1", "42 (srs)" + strings.TrimSuffix(tail, " 9"), "42 (srs)" + strings.Replace(tail, " 34 ", " x ", 1), "42 (srs)" + strings.Replace(tail, "8646", "-1", 1)} {
 		if got, err := parseProcStat([]byte(bad)); err == nil {
 			t.Errorf("%q: %+v", bad, got)
 		}

@@ -47,19 +47,31 @@ func (s *Supervisor) replaceLater(slot *slot, why string) {
 	slot.log.Warn("the adopted origin is not what would be started now; it is replaced when all others are adopted", "because", why)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inherited.stale = append(s.inherited.stale, slot.id)
+	s.inherited.stale = append(s.inherited.stale, slot)
 }
 
 // replaceStale replaces them, when all slots know what became of their leftovers. A
 // rolling restart cuts nobody; where it can't be had they are restarted in place,
-// one after the other.
+// one after the other. What is drained stays as it is.
 func (s *Supervisor) replaceStale(ctx context.Context) {
-	if s.inherited.adopted == 0 || !s.awaitAdopted(ctx) {
+	if s.inherited.adopted == 0 || !s.awaitAll(ctx, s.all(), (*slot).isAdopted) {
 		return
 	}
 	s.mu.Lock()
-	ids := slices.Clone(s.inherited.stale)
+	stale := slices.Clone(s.inherited.stale)
 	s.mu.Unlock()
+	serves := func(slot *slot) bool { return slot.status().State != Starting }
+	if len(stale) == 0 || !s.awaitAll(ctx, stale, serves) {
+		return
+	}
+	var ids []string
+	for _, slot := range stale {
+		if slot.desired() == Run {
+			ids = append(ids, slot.id)
+		} else {
+			slot.log.Warn("the adopted origin is drained and stays what it is; restart it after an undrain")
+		}
+	}
 	if len(ids) == 0 {
 		return
 	}
@@ -68,28 +80,27 @@ func (s *Supervisor) replaceStale(ctx context.Context) {
 		return
 	}
 	s.log.Warn("no rolling restart of adopted origins; they are restarted in place, and their streams are cut", keyOrigin, strings.Join(ids, " "), "because", err)
-	for _, id := range ids {
-		slot, err := s.slot(id)
-		if err != nil || slot.isLeaving() {
-			continue
-		}
-		slot.renew()
-		if s.awaitUp(ctx, slot) != nil && ctx.Err() != nil {
-			return
+	for _, slot := range stale {
+		if err := s.renewInPlace(ctx, slot); err != nil && ctx.Err() == nil {
+			slot.log.Error("the origin is not ready after its restart", keyError, err)
 		}
 	}
 }
 
-// awaitAdopted waits until no slot looks at its leftover any more.
-func (s *Supervisor) awaitAdopted(ctx context.Context) bool {
+func (s *Supervisor) renewInPlace(ctx context.Context, o *slot) error {
+	pid := o.status().PID
+	if !o.renew() {
+		return nil
+	}
+	s.awaitAll(ctx, []*slot{o}, func(o *slot) bool { return o.status().PID != pid })
+	return s.awaitUp(ctx, o)
+}
+
+// awaitAll waits until something is true of some slots.
+func (s *Supervisor) awaitAll(ctx context.Context, slots []*slot, holds func(*slot) bool) bool {
 	for {
 		changed := s.progress.changed()
-		open := slices.ContainsFunc(s.all(), func(slot *slot) bool {
-			slot.mu.Lock()
-			defer slot.mu.Unlock()
-			return slot.leftover != nil
-		})
-		if !open {
+		if !slices.ContainsFunc(slots, func(slot *slot) bool { return !holds(slot) }) {
 			return true
 		}
 		select {
@@ -100,13 +111,23 @@ func (s *Supervisor) awaitAdopted(ctx context.Context) bool {
 	}
 }
 
-// renew ends the slot's process, gracefully, and has another one started.
-func (s *slot) renew() {
+// isAdopted says that the slot knows what became of its leftover, if it had one.
+func (s *slot) isAdopted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.abandon != nil && s.view.Desired == Run {
-		s.abandon()
+	return s.leftover == nil
+}
+
+// renew ends the slot's process, gracefully, and has another one started. It says
+// whether there was any to end.
+func (s *slot) renew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil || s.abandon == nil || s.view.Desired != Run || s.leaving != "" {
+		return false
 	}
+	s.abandon()
+	return true
 }
 
 // endSuperfluous stops the leftovers for which there is no place, at once: without
@@ -122,7 +143,7 @@ func (s *Supervisor) endSuperfluous(ctx context.Context, l *leftover) {
 		return
 	}
 	log.Info("an origin of an earlier run has no place any more; it is stopped", "origins", len(s.cfg.CPUs))
-	p := adopt(l.adopted, s.outs, l.startTicks, reopenOutput(filepath.Join(l.workDir, originOutput)))
+	p := adopt(l.adopted, s.outs, reopenOutput(filepath.Join(l.workDir, originOutput)))
 	if !end(p.exited, s.hurry, p.signal, s.cfg.TermAfter, s.cfg.KillAfter) {
 		log.Error("origin survives SIGKILL")
 		return

@@ -16,9 +16,9 @@ import (
 // after it was proved to be ours (proof.go), but by a descriptor (pidfd_open(2))
 // that was opened before the proof began and stands for this process and no other.
 type adopted struct {
-	fd    *os.File
-	pid   int
-	group int
+	fd         *os.File
+	pid, group int
+	startTicks uint64
 	// workDir is in the mark that it and what it forked carry (strays.go).
 	workDir string
 }
@@ -93,9 +93,12 @@ func (a *adopted) exitStatus() *ExitError {
 			return exitError(status)
 		}
 	}
-	// Linux 6.15 keeps the status for whoever holds a descriptor, from when the
-	// process was reaped; init does that at once.
+	// Until it is reaped it shows in /proc. From then on Linux 6.15 keeps it for
+	// whoever holds a descriptor.
 	for range 20 {
+		if stat, err := readProcStat(a.pid); err == nil && stat.dead() && stat.startTicks == a.startTicks {
+			return exitError(stat.exit)
+		}
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		err := onDescriptor(a.fd, func(fd int) error { return unix.IoctlPidfdInfo(fd, &info) })
 		switch {
@@ -110,12 +113,12 @@ func (a *adopted) exitStatus() *ExitError {
 }
 
 // adopt makes a process of what was proved to be ours.
-func adopt(a *adopted, outs *outputs, startTicks uint64, out *output) *process {
+func adopt(a *adopted, outs *outputs, out *output) *process {
 	p := &process{
 		pid:        a.pid,
 		group:      a.group,
-		startTicks: startTicks,
-		started:    startedAt(startTicks, time.Now()),
+		startTicks: a.startTicks,
+		started:    startedAt(a.startTicks, time.Now()),
 		out:        out,
 		adopted:    a,
 		exited:     make(chan struct{}),

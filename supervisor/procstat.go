@@ -21,6 +21,8 @@ type procStat struct {
 	state         byte
 	parent, group int
 	startTicks    uint64
+	// exit is how a dead one has ended.
+	exit unix.WaitStatus
 }
 
 var errProcStat = errors.New("not the format of proc_pid_stat(5)")
@@ -36,14 +38,16 @@ func readProcStat(pid int) (procStat, error) {
 // parseProcStat reads "PID (COMM) STATE PPID PGRP ...", where COMM may hold anything.
 func parseProcStat(text []byte) (s procStat, err error) {
 	f := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	if len(f) < 20 || len(f[0]) != 1 {
+	if len(f) < 50 || len(f[0]) != 1 {
 		return s, errProcStat
 	}
 	s.state = f[0][0]
-	var errs [3]error
+	var errs [4]error
 	s.parent, errs[0] = strconv.Atoi(string(f[1]))
 	s.group, errs[1] = strconv.Atoi(string(f[2]))
 	s.startTicks, errs[2] = strconv.ParseUint(string(f[19]), 10, 64)
+	exit, err := strconv.ParseInt(string(f[49]), 10, 32)
+	s.exit, errs[3] = unix.WaitStatus(exit), err
 	if errors.Join(errs[:]...) != nil {
 		return procStat{}, errProcStat
 	}
