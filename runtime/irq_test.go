@@ -145,3 +145,19 @@ func TestCPUMask(t *testing.T) {
 		}
 	}
 }
+
+func FuzzCPUMask(f *testing.F) {
+	for _, seed := range []string{"0", "ff,00000000", "", "x", "1,", "80000000"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, mask string) {
+		set, err := parseCPUMask(mask)
+		if err != nil {
+			return
+		}
+		again, err := parseCPUMask(set.Mask())
+		if err != nil || !again.Equal(set) {
+			t.Errorf("%q is %s, back as %q it is %s, %v", mask, set, set.Mask(), again, err)
+		}
+	})
+}

@@ -80,3 +80,25 @@ func TestParsePortRanges(t *testing.T) {
 		}
 	}
 }
+
+func FuzzPortRanges(f *testing.F) {
+	for _, seed := range []string{"", "8080,9148-9150", "5-9,1-6", "9-1", "65535-65535,0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ranges, err := ParsePortRanges(text)
+		if err != nil {
+			return
+		}
+		last := -2
+		for _, r := range ranges {
+			if r.Lo <= last+1 || r.Hi < r.Lo || r.Hi > 65535 {
+				t.Fatalf("%q: %v is out of order", text, ranges)
+			}
+			last = r.Hi
+		}
+		if n := ranges.Within(0, 65535); n > 65536 || n < len(ranges) {
+			t.Errorf("%q: %d ports", text, n)
+		}
+	})
+}
