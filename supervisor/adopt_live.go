@@ -55,6 +55,7 @@ func (s *slot) liveOn(ctx context.Context, l *leftover) (time.Duration, error) {
 		return 0, nil // what has its ports is the next start's concern
 	}
 	p := adopt(l.adopted, s.sup.outs, reopenOutput(filepath.Join(l.workDir, originOutput)))
+	p.cage = s.adoptCage(l.pid)
 	s.hold(p)
 	defer s.forget()
 	defer s.loseLeftover()

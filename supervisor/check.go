@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +17,7 @@ const checkOutput = "check.log"
 // origin itself will: SRS compares max_connections with its limit of open files
 // here too.
 func (s *slot) check(ctx context.Context) error {
-	p, err := s.sup.start(s, checkOutput, s.argv("-t", "-c", s.configFile))
+	p, err := s.sup.start(s, checkOutput, s.argv("-t", "-c", s.configFile), nil)
 	if err != nil {
 		return err
 	}
@@ -41,45 +40,4 @@ func (s *slot) check(ctx context.Context) error {
 	}
 	s.checked = true
 	return nil
-}
-
-// lastWords is the line that says best why a process ended: its last error in the
-// log file, else its last line of output.
-func lastWords(out *output, logFile string, pid int) string {
-	if line := lastError(logFile, pid); line != "" {
-		return line
-	}
-	if lines := out.lines(1); len(lines) > 0 {
-		return logPrefix.ReplaceAllString(lines[0], "")
-	}
-	return ""
-}
-
-// logTail is how much of a log's end is searched for the error.
-const logTail = 16 << 10
-
-// lastError is the last line that a process logged as an error, in SRS's form.
-func lastError(logFile string, pid int) string {
-	f, err := os.Open(logFile)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if size, err := f.Seek(0, io.SeekEnd); err != nil || size > logTail {
-		_, _ = f.Seek(-logTail, io.SeekEnd)
-	} else {
-		_, _ = f.Seek(0, io.SeekStart)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, logTail))
-	if err != nil {
-		return ""
-	}
-	last := ""
-	mine := fmt.Sprintf("[ERROR][%d]", pid)
-	for _, line := range lastLines(string(text), logTail) {
-		if strings.Contains(line, mine) {
-			last = logPrefix.ReplaceAllString(line, "")
-		}
-	}
-	return last
 }

@@ -81,6 +81,8 @@ func fakeOrigin(mode string, args []string) int {
 		}()
 	case "logger":
 		go writeNumbers(root.Value("srs_log_file"))
+	case "eater":
+		go eatMemory(root.Value("work_dir"))
 	case "fork", "escape", "zombie":
 		forkGrandchild(mode, root.Value("work_dir"))
 	}
@@ -96,6 +98,22 @@ func fakeOrigin(mode string, args []string) int {
 	signal.Notify(quit, syscall.SIGTERM, syscall.SIGQUIT)
 	<-quit
 	return 0
+}
+
+// eatMemory takes up to 2 GiB when the file "eat" tells it to.
+func eatMemory(dir string) {
+	for !fault(dir, "eat") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	var eaten [][]byte
+	for range 128 {
+		b := make([]byte, 16<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		eaten = append(eaten, b)
+	}
+	fmt.Println("still alive with", len(eaten))
 }
 
 // forkGrandchild leaves a process behind whose pid is in the file "grandchild".

@@ -38,6 +38,17 @@ type Config struct {
 	// Nofile is each origin's limit of open files; 0 leaves them ours.
 	Nofile         uint64
 	MaxConnections int
+	// Cgroup begins the names of the origins' control groups; empty or "off" for
+	// none. Without them there is no quota, no memory limit and no word of an OOM kill.
+	Cgroup string
+	// CPUQuota of each origin in cores and MemoryMax in bytes; 0 for no limit.
+	CPUQuota  float64
+	MemoryMax uint64
+	// Nice and OOMScore of each origin; nil leaves them ours.
+	Nice, OOMScore *int
+	// Mems are the NUMA nodes from which an origin on certain CPUs has its memory; nil
+	// or an empty set for all.
+	Mems func(cpus runtime.CPUSet) runtime.CPUSet
 	// Env is the environment of the origins; SRS's own variables are taken out.
 	Env []string
 

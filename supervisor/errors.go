@@ -42,6 +42,8 @@ type ExitError struct {
 	Code int
 	// Signal that ended it, or 0.
 	Signal syscall.Signal
+	// OOM says that the kernel killed it for want of memory; only a cgroup tells.
+	OOM bool
 	// Adopted says that it is not known: only a parent learns it for sure, and the
 	// process was adopted from an earlier run.
 	Adopted bool
@@ -50,6 +52,9 @@ type ExitError struct {
 func (e *ExitError) Error() string {
 	if e.Adopted {
 		return "ended, how is unknown because it was adopted"
+	}
+	if e.OOM {
+		return "killed by SIGKILL: out of memory"
 	}
 	if e.Signal != 0 {
 		return "killed by " + unix.SignalName(e.Signal)

@@ -256,6 +256,7 @@ func (c Config) fixed(next *Config) error {
 	}{
 		{"state dir", c.StateDir == next.StateDir},
 		{"prefix of the origins' names", c.IDPrefix == next.IDPrefix},
+		{"name of the cgroups", c.Cgroup == next.Cgroup},
 		{"number of starts at once", c.Starts == next.Starts},
 		{"times of the probes", c.ProbePeriod == next.ProbePeriod && c.ProbeTimeout == next.ProbeTimeout && c.ProbeMisses == next.ProbeMisses},
 	} {

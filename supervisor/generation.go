@@ -151,6 +151,7 @@ func (s *slot) sameAs(cfg *Config, cpus runtime.CPUSet) (bool, error) {
 		s.cfg.Ports == cfg.Ports &&
 		s.cfg.Nofile == cfg.Nofile &&
 		s.cpuSet.Equal(cpus) &&
+		s.cfg.sameLimits(cfg, cpus) &&
 		slices.Equal(srsconf.CleanEnv(s.cfg.Env), srsconf.CleanEnv(cfg.Env)), nil
 }
 

@@ -79,10 +79,16 @@ func (s *slot) spawn(ctx context.Context) (*process, error) {
 	if err := s.awaitFreePorts(ctx); err != nil {
 		return nil, unlessDone(ctx, err)
 	}
-	p, err := s.sup.start(s, originOutput, s.argv("-c", s.configFile))
+	cage, err := s.cage()
 	if err != nil {
 		return nil, err
 	}
+	p, err := s.sup.start(s, originOutput, s.argv("-c", s.configFile), cage)
+	if err != nil {
+		cage.clear(s.log)
+		return nil, err
+	}
+	p.cage = cage
 	s.hold(p)
 	return p, nil
 }
@@ -289,9 +295,7 @@ func (s *slot) stop(p *process) {
 		return
 	}
 	<-p.gone
-	s.mu.Lock()
-	s.view.LastExit = p.exit.Error() + ", as ordered"
-	s.mu.Unlock()
+	s.noteExit(p, p.exit.Error()+", as ordered", nil)
 	if p.survivors != "" {
 		s.log.Error("origin left processes behind", "what", p.survivors)
 	}
@@ -309,15 +313,11 @@ func (s *slot) ended(p *process, why error) error {
 	if p.survivors != "" {
 		s.log.Error("origin left processes behind", "what", p.survivors)
 	}
+	p.exit.OOM = p.diedOfOOM()
 	words := lastWords(p.out, s.params.LogFile, p.pid)
-	exit := fmt.Sprintf("%s after %s", p.exit, time.Since(p.started).Round(10*time.Millisecond))
-	if words != "" {
-		exit += ": " + words
-	}
-	s.mu.Lock()
-	s.view.LastExit = exit
-	s.mu.Unlock()
-	if lines := p.out.lines(10); len(lines) > 0 {
+	lines := lastOutput(p.out, s.params.LogFile, p.pid)
+	s.noteExit(p, fmt.Sprintf("%s after %s%s", p.exit, time.Since(p.started).Round(10*time.Millisecond), suffix(words)), lines)
+	if len(lines) > 0 {
 		s.log.Warn("last output of the origin", "pid", p.pid, "output", strings.Join(lines, "\n"))
 	}
 	if why == nil {
@@ -335,6 +335,10 @@ func suffix(words string) string {
 
 // forget clears what the status says of the process that was.
 func (s *slot) forget() {
+	s.mu.Lock()
+	cage := s.proc.cage
+	s.mu.Unlock()
+	cage.clear(s.log)
 	s.mu.Lock()
 	s.proc, s.verdict, s.abandon = nil, verdict{}, nil
 	s.cpu, s.toldCPU = 0, 0

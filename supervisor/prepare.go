@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -53,6 +54,9 @@ func (s *Supervisor) Prepare(ctx context.Context) (err error) {
 		if err := slot.writeConfig(); err != nil {
 			return err
 		}
+	}
+	if s.cgroups, err = runtime.OpenCgroups(runtime.CgroupConfig{Name: cmp.Or(s.cfg.Cgroup, runtime.CgroupsOff)}); err != nil {
+		return fmt.Errorf("cgroups: %w", err)
 	}
 	s.spawner = runtime.NewSpawner()
 	if err := s.checkKinds(ctx); err != nil {

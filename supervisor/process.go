@@ -31,6 +31,8 @@ type process struct {
 	out        *output
 	// adopted is nil for our own children.
 	adopted *adopted
+	// cage is its cgroup; nil without one.
+	cage *cage
 
 	// exited is closed when the main process is dead. The rest of its group may
 	// still live for a moment.
@@ -42,8 +44,9 @@ type process struct {
 	// survivors says what of the group did not die; empty in any sane world.
 	survivors string
 
-	mu     sync.Mutex // guards reaped and status
+	mu     sync.Mutex // guards the following
 	reaped bool
+	killed bool // by us, with SIGKILL
 	status unix.WaitStatus
 }
 
@@ -54,8 +57,7 @@ type launch struct {
 	dir  string
 	// output is the name of the file in dir for what it prints.
 	output string
-	cpus   runtime.CPUSet
-	nofile uint64
+	born   runtime.StartOptions
 }
 
 // start spawns a process. Its stdin is /dev/null; what it prints goes to a file
@@ -71,7 +73,7 @@ func start(spawner *runtime.Spawner, outs *outputs, l launch) (*process, error) 
 	} else {
 		out = &output{kept: []byte(err.Error() + "\n")}
 	}
-	if err := spawner.Start(cmd, l.cpus, l.nofile); err != nil {
+	if err := spawner.StartWith(cmd, l.born); err != nil {
 		out.end()
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.ENOEXEC) {
 			return nil, fmt.Errorf("%w: %w", ErrNoBinary, err)
@@ -184,6 +186,7 @@ func (p *process) reapStrays() {
 
 // signal reaches the main process, if it is still there.
 func (p *process) signal(sig unix.Signal) {
+	p.noteKill(sig)
 	if p.adopted != nil {
 		p.adopted.signal(sig)
 		return
@@ -194,11 +197,26 @@ func (p *process) signal(sig unix.Signal) {
 // signalGroup reaches the whole group as long as its leader is not reaped, or is
 // adopted.
 func (p *process) signalGroup(sig unix.Signal) {
+	p.noteKill(sig)
 	if p.adopted != nil {
 		p.adopted.signalGroup(sig)
 		return
 	}
 	p.kill(-p.group, sig)
+}
+
+// noteKill remembers that it was we who killed the main process.
+func (p *process) noteKill(sig unix.Signal) {
+	select {
+	case <-p.exited:
+		return
+	default:
+	}
+	if sig == unix.SIGKILL {
+		p.mu.Lock()
+		p.killed = true
+		p.mu.Unlock()
+	}
 }
 
 func (p *process) kill(target int, sig unix.Signal) {

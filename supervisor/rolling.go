@@ -283,7 +283,7 @@ func (s *slot) succeed(old *slot) {
 	s.mu.Lock()
 	s.view.Restarts += was.Restarts
 	if s.view.LastExit == "" {
-		s.view.LastExit = was.LastExit
+		s.view.LastExit, s.view.Exit = was.LastExit, was.Exit
 	}
 	ordered := s.view.Desired != was.Desired
 	s.mu.Unlock()

@@ -62,6 +62,12 @@ type OriginStatus struct {
 	Restarts int       `json:"restarts"`
 	// LastExit says how the last process ended, with the last line it printed.
 	LastExit string `json:"last_exit,omitempty"`
+	// Exit is the same for programs.
+	Exit *Exit `json:"exit,omitempty"`
+	// Limits are those of its cgroup that are in force, NotInForce those that were
+	// asked for and are not, with the reason.
+	Limits     string   `json:"limits,omitempty"`
+	NotInForce []string `json:"limits_not_in_force,omitempty"`
 	// CPUPercent is the share of one core over the last second, 0 to 100.
 	CPUPercent float64 `json:"cpu_percent"`
 	RSS        uint64  `json:"rss"`
@@ -79,6 +85,19 @@ type OriginStatus struct {
 	Version   string  `json:"version,omitempty"`
 	// StatsError says why streams, players and rates are missing or old.
 	StatsError string `json:"stats_error,omitempty"`
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Time time.Time `json:"time"`
+	PID  int       `json:"pid"`
+	// Code is -1 when a signal ended it.
+	Code    int    `json:"code"`
+	Signal  string `json:"signal,omitempty"`
+	OOM     bool   `json:"oom,omitempty"`
+	Ordered bool   `json:"ordered,omitempty"`
+	// Lines are the last that it printed or, if that was nothing, logged.
+	Lines []string `json:"lines,omitempty"`
 }
 
 // Uptime is how long the process has lived at the time now; zero without one.

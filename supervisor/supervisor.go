@@ -39,9 +39,10 @@ type Supervisor struct {
 
 	// Set by Prepare.
 	inherited inheritance
-	lock    *os.File
-	bootID  string
-	spawner *runtime.Spawner
+	lock      *os.File
+	bootID    string
+	spawner   *runtime.Spawner
+	cgroups   *runtime.Cgroups
 
 	// changing is held by who changes the set of origins: one at a time.
 	changing chan struct{}
@@ -144,6 +145,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.cease()
 	slots.Wait()
 	s.endStrays()
+	s.removeCgroups()
 	stopHealth()
 	close(ended)
 	helpers.Wait()
@@ -154,6 +156,12 @@ func (s *Supervisor) Run(ctx context.Context) error {
 func (s *Supervisor) Close() {
 	if s.spawner != nil {
 		s.spawner.Close()
+	}
+	if s.cgroups != nil {
+		if err := s.cgroups.Close(); err != nil {
+			s.log.Warn("cgroups", keyError, err)
+		}
+		s.cgroups = nil
 	}
 	s.disown()
 	if s.lock != nil {
@@ -214,15 +222,14 @@ func (s *Supervisor) turn(ctx context.Context) (done func(), ok bool) {
 }
 
 // start spawns a slot's program, which prints to a file of that name.
-func (s *Supervisor) start(slot *slot, output string, argv []string) (*process, error) {
+func (s *Supervisor) start(slot *slot, output string, argv []string, cage *cage) (*process, error) {
 	env := append(srsconf.CleanEnv(slot.cfg.Env), strayMark+slot.params.WorkDir, configMark+slot.configHash)
 	return start(s.spawner, s.outs, launch{
 		output: output,
 		argv:   argv,
 		env:    env,
 		dir:    slot.params.WorkDir,
-		cpus:   slot.cpuSet,
-		nofile: slot.cfg.Nofile,
+		born:   slot.born(cage),
 	})
 }
 
