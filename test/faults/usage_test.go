@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,16 +50,16 @@ func usageOf(pid int) usage {
 	return u
 }
 
-// idle is the usage without load, when it has come to rest.
+// idle is the usage without load: the median over two seconds, because probes come
+// and go.
 func (in *instance) idle() usage {
-	u := usageOf(in.pid())
+	var all []usage
 	for range 20 {
+		all = append(all, usageOf(in.pid()))
 		time.Sleep(100 * time.Millisecond)
-		if now := usageOf(in.pid()); now.descriptors < u.descriptors {
-			u = now
-		}
 	}
-	return u
+	slices.SortFunc(all, func(a, b usage) int { return a.descriptors - b.descriptors })
+	return all[len(all)/2]
 }
 
 // settles is how long after all churn the program may keep what it used.
@@ -85,7 +86,7 @@ func (f *fault) checkBaseline(t *testing.T, in *instance) {
 	t.Helper()
 	start := time.Now()
 	for {
-		f.after = usageOf(in.pid())
+		f.after = in.idle()
 		what := f.after.exceeds(f.before)
 		if what == "" {
 			break
@@ -94,7 +95,6 @@ func (f *fault) checkBaseline(t *testing.T, in *instance) {
 			t.Errorf("N4: too many %s a minute after the load; before %s, after %s", what, f.before, f.after)
 			return
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
 	t.Logf("before the load %s; %s after it %s", f.before, ms(time.Since(start)), f.after)
 }
