@@ -170,12 +170,6 @@ func (in *instance) stop() time.Duration {
 	return time.Since(start)
 }
 
-// has says whether the program has a command.
-func (in *instance) has(command string) bool {
-	out, err := exec.Command(suite.program, "--help").Output()
-	return err == nil && strings.Contains(string(out), "\n   "+command+" ")
-}
-
 // command runs one on this instance.
 func (in *instance) command(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

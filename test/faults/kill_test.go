@@ -23,9 +23,9 @@ func TestQuiet(t *testing.T) {
 }
 
 // loaded is an instance with the whole load on it.
-func loaded(t *testing.T, name string) (*instance, *load, *fault) {
+func loaded(t *testing.T, name string, flags ...string) (*instance, *load, *fault) {
 	t.Helper()
-	in := up(t, suite.size.origins, suite.size.origins)
+	in := up(t, suite.size.origins, suite.size.origins, flags...)
 	f := figures.fault(name)
 	// What a first load leaves for the next one (buffers, threads) is no leak.
 	newLoad(t, in, suite.size).stop()
