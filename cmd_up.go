@@ -27,19 +27,21 @@ func (p *program) upCommand() *cli.Command {
 			"Each flag has a variable and a key in the file of --config; flags win over variables, variables over the file.",
 		Flags: settingFlags(p.env),
 		Action: noArguments(func(c *cli.Context) error {
-			cfg, err := resolve(sourcesOf(c, p.env))
+			src := sourcesOf(c, p.env)
+			cfg, err := resolve(src)
 			if err != nil {
 				return err
 			}
-			return p.up(c.Context, cfg)
+			return p.up(c.Context, src, cfg)
 		}),
 	}
 }
 
 // instance is a running srs-proxy.
 type instance struct {
-	cfg     *resolved
-	setup   *setup
+	cfg     *resolved // of the start; what a reload cannot change is right for ever
+	src     sources   // to read it again
+	bal     balancer.Balancer
 	proxy   *proxy.Proxy
 	sup     *supervisor.Supervisor
 	control *control
@@ -51,21 +53,34 @@ type instance struct {
 	// stop begins the clean end; hurry skips its graceful part.
 	stop  context.CancelFunc
 	hurry func()
+	// level is from where on lines are logged at all.
+	level slog.LevelVar
+	// hangup asks for a reload.
+	hangup chan struct{}
+	// busy is the operation that goes on.
+	busy busyWith
+
 	// supLevel is from where on the supervisor's lines are shown.
 	supLevel slog.LevelVar
+
+	mu     sync.Mutex // guards the following
+	setup  *setup     // what is in force; replaced by a reload, never changed
+	scaled int        // the number of origins that scale asked for, 0 for none
 }
 
 // up is the narrative: decide, bind, prepare, run, and the same backwards.
-func (p *program) up(ctx context.Context, cfg *resolved) error {
+func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	bar := newProgress(p.term.err, p.term.width)
-	log := newLogger(bar, cfg.LogLevel, cfg.LogFormat)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	hurried := make(chan struct{})
 	in := &instance{
-		cfg: cfg, bar: bar, term: p.term, log: log, started: time.Now(),
+		cfg: cfg, src: src, bar: bar, term: p.term, started: time.Now(), hangup: make(chan struct{}, 1),
 		stop: stop, hurry: sync.OnceFunc(func() { close(hurried) }),
 	}
+	in.level.Set(cfg.LogLevel)
+	log := newLogger(bar, &in.level, cfg.LogFormat)
+	in.log = log
 	in.notify = newNotifier(cfg.ReadyQuorum, p.env, log)
 	signals := catchSignals()
 	defer signal.Stop(signals)
@@ -74,7 +89,7 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 	go in.obey(signals, ended)
 
 	// Whoever starts a second one wants to hear that, not which port is busy.
-	in.control = &control{path: cfg.Control, report: in.report, stop: in.stopOrHurry, log: log}
+	in.control = &control{path: cfg.Control, report: in.report, stop: in.stopOrHurry, routes: in.routes(ctx), log: log}
 	if err := in.control.refuseSecond(); err != nil {
 		return err
 	}
@@ -88,15 +103,15 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 		return err
 	}
 
-	bal := balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
-	in.proxy = proxy.New(in.setup.proxyConfig(vhosts), bal, log)
+	in.bal = balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
+	in.proxy = proxy.New(in.setup.proxyConfig(vhosts), in.bal, log)
 	if err := in.proxy.Listen(); err != nil {
 		return in.setup.explainListen(ctx, err)
 	}
 	if cfg.LogLevel >= slog.LevelInfo {
 		in.supLevel.Set(slog.LevelWarn) // until all are ready
 	}
-	in.sup = supervisor.New(in.setup.supervisorConfig(), bal, slog.New(quieting{log.Handler(), &in.supLevel}))
+	in.sup = supervisor.New(in.setup.supervisorConfig(), in.bal, slog.New(quieting{log.Handler(), &in.supLevel}))
 	in.notify.Watch(in.sup)
 	if err := in.sup.Prepare(ctx); err != nil {
 		in.proxy.Close()
@@ -108,6 +123,7 @@ func (p *program) up(ctx context.Context, cfg *resolved) error {
 		return err
 	}
 	go in.hurryOn(hurried, ended)
+	go in.reloadOnSignal(ctx, ended)
 	return in.run(ctx)
 }
 
@@ -158,14 +174,23 @@ func catchSignals() chan os.Signal {
 	return signals
 }
 
-// obey stops at the first signal and hurries at the next ones.
+// obey stops at the first signal and hurries at the next ones. SIGHUP asks for a
+// reload, unless it says that our terminal was closed.
 func (in *instance) obey(signals <-chan os.Signal, ended <-chan struct{}) {
+	terminal := hasTerminal()
 	for asked := false; ; {
 		select {
 		case <-ended:
 			return
 		case s := <-signals:
 			if s == unix.SIGPIPE {
+				continue
+			}
+			if s == unix.SIGHUP && !terminalGone(terminal) {
+				select {
+				case in.hangup <- struct{}{}:
+				default: // one is asked for already
+				}
 				continue
 			}
 			if asked {
@@ -256,10 +281,11 @@ func (in *instance) waitReady(ctx context.Context) bool {
 }
 
 func (in *instance) welcome(ctx context.Context) error {
+	setup, _ := in.current()
 	if err := writeStatus(in.term.out, in.sup.Snapshot(ctx), false, in.term.colors); err != nil {
 		return err
 	}
-	return writeCommands(in.term.out, in.proxy.RTMPAddr(), in.proxy.HTTPAddr(), in.setup.software.builtin, in.term.colors)
+	return writeCommands(in.term.out, in.proxy.RTMPAddr(), in.proxy.HTTPAddr(), setup.software.builtin, in.term.colors)
 }
 
 // interrupted makes a stop during the preparation a clean end.

@@ -28,10 +28,31 @@ type report struct {
 	StateDir string    `json:"state_dir"`
 }
 
-// The control API: HTTP over the unix socket.
+// The control API: HTTP over the unix socket. What a request says is in a small
+// JSON body, and so is an answer. It is for this program's own commands: both ends
+// have the same version, but for the time between an upgrade on disk and a restart.
+//
+//	GET  /v1/status                                  report
+//	POST /v1/stop?now=true                           202
+//	GET  /v1/origins                                 originsReport: asks no origin, takes no time
+//	GET  /v1/streams                                 streamsReport: asks all origins, a second at most
+//	POST /v1/kick     kickRequest                    kickReport
+//	POST /v1/drain, undrain, restart  originsRequest opEvent, one a line
+//	POST /v1/scale    scaleRequest                   opEvent, one a line
+//	POST /v1/reload   reloadRequest                  opEvent, one a line
+//
+// A request that cannot be followed is answered with 4xx and a controlError.
 const (
-	controlStatus = "/v1/status"
-	controlStop   = "/v1/stop"
+	controlStatus  = "/v1/status"
+	controlStop    = "/v1/stop"
+	controlOrigins = "/v1/origins"
+	controlStreams = "/v1/streams"
+	controlKick    = "/v1/kick"
+	controlDrain   = "/v1/drain"
+	controlUndrain = "/v1/undrain"
+	controlRestart = "/v1/restart"
+	controlScale   = "/v1/scale"
+	controlReload  = "/v1/reload"
 	// controlNow as query of controlStop skips the waiting.
 	controlNow = "now"
 )
@@ -43,6 +64,8 @@ type control struct {
 	path   string
 	report func(context.Context) report
 	stop   func(now bool)
+	// routes adds the commands of control_api.go; nil for none.
+	routes func(*http.ServeMux)
 	log    *slog.Logger
 
 	ln *net.UnixListener
@@ -103,6 +126,9 @@ func (c *control) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+controlStatus, c.serveStatus)
 	mux.HandleFunc("POST "+controlStop, c.serveStop)
+	if c.routes != nil {
+		c.routes(mux)
+	}
 	srv := &http.Server{
 		Handler: mux,
 		// The peer is a local command that writes its request at once.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,32 +71,18 @@ func peerPID(c *net.UnixConn) (int, error) {
 
 // controlCall makes one request and decodes the answer into out, unless that is nil.
 func controlCall(ctx context.Context, path, method, resource string, out any) error {
+	return controlAsk(ctx, path, method, resource, nil, out)
+}
+
+// controlAsk is controlCall with a body.
+func controlAsk(ctx context.Context, path, method, resource string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialControl(ctx, path)
-		},
-	}
-	defer transport.CloseIdleConnections()
-
-	req, err := http.NewRequestWithContext(ctx, method, "http://control"+resource, http.NoBody)
+	resp, err := controlSend(ctx, path, method, resource, in)
 	if err != nil {
-		return fmt.Errorf("control socket %s: %w", path, err)
-	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("the instance on %s does not answer within %s", path, controlTimeout)
-		}
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode/100 != 2 {
-		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
-		return fmt.Errorf("control socket %s: %s %s: %s %s", path, method, resource, resp.Status, msg)
-	}
 	if out == nil {
 		return nil
 	}
@@ -103,6 +90,109 @@ func controlCall(ctx context.Context, path, method, resource string, out any) er
 		return fmt.Errorf("control socket %s: %s: %w", path, resource, err)
 	}
 	return nil
+}
+
+// controlSend makes one request. Its error is what the instance answered, in case
+// that was no success.
+func controlSend(ctx context.Context, path, method, resource string, in any) (*http.Response, error) {
+	transport := &http.Transport{
+		DisableKeepAlives:     true,
+		ResponseHeaderTimeout: controlTimeout,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialControl(ctx, path)
+		},
+	}
+	body := io.Reader(http.NoBody)
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("control socket %s: %w", path, err)
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://control"+resource, body)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	resp, err := transport.RoundTrip(req)
+	if nerr, ok := errors.AsType[net.Error](err); ok && nerr.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("the instance on %s does not answer within %s", path, controlTimeout)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, controlBody))
+	var answer controlError
+	if err := json.Unmarshal(text, &answer); err == nil && answer.Error != "" {
+		return nil, errors.New(answer.Error)
+	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+		return nil, fmt.Errorf("the instance on %s is of another version, which cannot do this; restart it (down, up) to have it", path)
+	}
+	return nil, fmt.Errorf("control socket %s: %s %s: %s %s", path, method, resource, resp.Status, text)
+}
+
+// errDetached says that this command ends and what it asked for does not.
+var errDetached = errors.New("it goes on without this command; see srs-proxy status")
+
+// controlOperate asks for an operation and hands on its progress, until it is done.
+// ctx ends the listening, not the operation.
+func controlOperate(ctx context.Context, path, resource string, in any, progress func(line string) error) (opResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	resp, err := controlSend(ctx, path, http.MethodPost, resource, in)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errDetached
+		}
+		return opResult{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	// It speaks at least every opAlive.
+	silence := time.AfterFunc(opSilence, func() {
+		cancel(fmt.Errorf("the instance on %s has said nothing for %s; see srs-proxy status", path, opSilence))
+	})
+	defer silence.Stop()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var e opEvent
+		if err := lines.Decode(&e); err != nil {
+			return opResult{}, operateError(ctx, err)
+		}
+		silence.Reset(opSilence)
+		if e.Progress != "" {
+			if err := progress(e.Progress); err != nil {
+				return opResult{}, err
+			}
+		}
+		if e.Done != nil {
+			return *e.Done, nil
+		}
+	}
+}
+
+// opSilence is far longer than an operation is silent.
+const opSilence = 5 * opAlive
+
+func operateError(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.Canceled):
+		return errDetached
+	case cause != nil:
+		return cause
+	default:
+		return fmt.Errorf("the instance ended before it was done: %w", err)
+	}
+}
+
+// askOrigins is what is known of a running instance's origins at once.
+func askOrigins(ctx context.Context, path string) (originsReport, error) {
+	var r originsReport
+	err := controlCall(ctx, path, http.MethodGet, controlOrigins, &r)
+	return r, err
 }
 
 // processEnd waits for the end of a process that it has hold of (pidfd), so

@@ -67,7 +67,10 @@ func usageOf(c *cli.Context, err error, _ bool) error {
 	if msg == err.Error() {
 		return usageErrorf("%s; see %s --help", msg, fullName(c))
 	}
-	name := strings.TrimLeft(msg, "-")
+	return unknownFlag(c, strings.TrimLeft(msg, "-"))
+}
+
+func unknownFlag(c *cli.Context, name string) error {
 	if near := nearest(name, flagNames(c.Command.Flags)); near != "" {
 		return usageErrorf("there is no flag --%s; did you mean --%s?", name, near)
 	}

@@ -293,7 +293,7 @@ func httpGet(t *testing.T, addr, path string) string {
 }
 
 func TestSignalsEndCleanly(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			r := startUp(t, 2)
 			rep, _ := r.status(t)

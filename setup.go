@@ -24,10 +24,13 @@ type setup struct {
 	software software
 	version  srsconf.Version // of SRS; zero for the built-in origin
 	template *srsconf.Template
-	overlay  *srsconf.Overlay
-	cpus     runtime.Plan
-	ports    srsconf.PortPlan
-	nofile   uint64
+	// templateText and overlayText are the files', to see that they changed.
+	templateText, overlayText string
+	host                      runtime.Topology // zero until it was read
+	overlay                   *srsconf.Overlay
+	cpus                      runtime.Plan
+	ports                     srsconf.PortPlan
+	nofile                    uint64
 }
 
 // newSetup makes all decisions, in the order in which they depend on each other.
@@ -44,8 +47,12 @@ func newSetup(ctx context.Context, cfg *resolved) (*setup, error) {
 }
 
 func (s *setup) chooseSoftware(ctx context.Context) (err error) {
-	if s.software, err = findSoftware(&s.cfg.Config); err != nil || s.software.builtin {
+	if s.software, err = findSoftware(&s.cfg.Config); err != nil {
 		return err
+	}
+	s.software.program = programIdentity(s.software.command[0])
+	if s.software.builtin {
+		return nil
 	}
 	s.version, err = srsconf.DetectVersion(ctx, s.software.command[0])
 	if err != nil {
@@ -64,30 +71,46 @@ func (s *setup) readTemplate(context.Context) (err error) {
 		}
 		name, text = path, string(b)
 	}
+	s.templateText = text
 	if s.template, err = srsconf.ParseTemplate(name, text); err != nil {
 		return fmt.Errorf("template: %w", err)
 	}
 	if s.overlay, err = srsconf.LoadOverlay(s.cfg.Vhosts); err != nil {
 		return fmt.Errorf("vhosts file: %w", err)
 	}
+	if s.cfg.Vhosts != "" {
+		b, err := os.ReadFile(s.cfg.Vhosts)
+		if err != nil {
+			return fmt.Errorf("vhosts file %s: %w", s.cfg.Vhosts, withoutPath(err))
+		}
+		s.overlayText = string(b)
+	}
 	return nil
 }
 
 func (s *setup) planCPUs(context.Context) error {
-	host, err := runtime.ReadTopology("/")
-	if err != nil {
-		return fmt.Errorf("CPUs of this machine: %w", err)
+	if len(s.host.CPUs) == 0 {
+		host, err := runtime.ReadTopology("/")
+		if err != nil {
+			return fmt.Errorf("CPUs of this machine: %w", err)
+		}
+		s.host = host
 	}
-	s.cpus, err = host.Plan(runtime.PlanRequest{
-		Origins:    s.cfg.Origins,
+	plan, err := s.host.Plan(s.planRequest(s.cfg.Origins))
+	if errors.Is(err, runtime.ErrCPUNotAllowed) {
+		return fmt.Errorf("%w; this process may use %s (see --origin-cpus and --proxy-cpus)", err, s.host.Allowed())
+	}
+	s.cpus = plan
+	return err
+}
+
+func (s *setup) planRequest(origins int) runtime.PlanRequest {
+	return runtime.PlanRequest{
+		Origins:    origins,
 		OriginCPUs: s.cfg.OriginCPUs,
 		ProxyCPUs:  s.cfg.ProxyCPUs,
 		Layout:     s.cfg.CPULayout,
-	})
-	if errors.Is(err, runtime.ErrCPUNotAllowed) {
-		return fmt.Errorf("%w; this process may use %s (see --origin-cpus and --proxy-cpus)", err, host.Allowed())
 	}
-	return err
 }
 
 func (s *setup) planPorts(context.Context) error {
@@ -128,6 +151,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 	return supervisor.Config{
 		StateDir:       s.cfg.StateDir,
 		Command:        s.software.command,
+		Program:        s.software.program,
 		BuiltIn:        s.software.builtin,
 		Version:        s.version,
 		Template:       s.template,
@@ -138,7 +162,30 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		MaxConnections: s.cfg.maxConnections(s.nofile),
 		Env:            childEnvironment(),
 		Logs:           s.logRotation(),
+		Reserved:       s.publicPorts(),
+		PlanCPUs:       s.cpusFor,
 	}
+}
+
+// cpusFor is the plan for another number of origins.
+func (s *setup) cpusFor(origins int) ([]runtime.CPUSet, error) {
+	plan, err := s.host.Plan(s.planRequest(origins))
+	return plan.Origins, err
+}
+
+// roomFor says that there can be so many origins.
+func (s *setup) roomFor(origins int) error {
+	if origins < 1 || origins > maxOrigins {
+		return fmt.Errorf("%d is not a number of origins; give 1 to %d", origins, maxOrigins)
+	}
+	lo, hi, err := runtime.EphemeralRange()
+	if err != nil {
+		return err
+	}
+	if err := s.ports.Validate(origins, lo, hi, s.publicPorts()); err != nil {
+		return fmt.Errorf("no ports for %d origins: %w", origins, err)
+	}
+	return nil
 }
 
 func (s *setup) logRotation() supervisor.LogRotation {

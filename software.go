@@ -16,6 +16,8 @@ type software struct {
 	builtin bool
 	// found says how it was chosen, for the line that `up` prints.
 	found string
+	// program identifies the binary, whatever has its name later.
+	program string
 }
 
 // findSoftware chooses the origins' program: what the operator named, else srs

@@ -18,9 +18,14 @@ func (s *Supervisor) Origins() []OriginStatus {
 	return all
 }
 
-// CPUs are the sets of the places, by index. A Scale chooses those of new ones.
-func (s *Supervisor) CPUs() []runtime.CPUSet {
-	return slices.Clone(s.config().CPUs)
+// CPUsFor are the sets of so many origins, by index: those that there are keep
+// theirs, and more get theirs as in a Scale.
+func (s *Supervisor) CPUsFor(n int) ([]runtime.CPUSet, error) {
+	cfg, places, _ := s.present()
+	if n <= len(places) {
+		return slices.Clone(cfg.CPUs[:n]), nil
+	}
+	return moreCPUs(cfg, places, n)
 }
 
 // PlanReload says what Reload would do with a Config. It changes nothing, and does

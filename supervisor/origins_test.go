@@ -52,7 +52,9 @@ func TestPlanReload(t *testing.T) {
 	if err != nil || len(got.Restarted) != 2 {
 		t.Errorf("reload: %+v, %v", got, err)
 	}
-	if sets := f.CPUs(); len(sets) != 2 {
-		t.Errorf("CPU sets %v", sets)
+	for _, n := range []int{1, 2, 5} {
+		if sets, err := f.CPUsFor(n); err != nil || len(sets) != n {
+			t.Errorf("CPU sets of %d origins: %v, %v", n, sets, err)
+		}
 	}
 }

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"srs-proxy/supervisor"
+)
+
+// controlBody bounds a request: a thousand names of origins.
+const controlBody = 64 << 10
+
+// controlError is the answer to a request that cannot be followed.
+type controlError struct {
+	Error string `json:"error"`
+}
+
+// originsReport is what is known of the origins without asking them.
+type originsReport struct {
+	StateDir string                    `json:"state_dir"`
+	Origins  []supervisor.OriginStatus `json:"origins"`
+}
+
+// originsRequest names origins; none means all.
+type originsRequest struct {
+	IDs []string `json:"ids,omitempty"`
+}
+
+type scaleRequest struct {
+	Origins int `json:"origins"`
+}
+
+// routes are the commands, with the instance behind them. What they begin ends
+// with ctx, not with the command that asked for it.
+func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
+	return func(mux *http.ServeMux) {
+		mux.HandleFunc("GET "+controlOrigins, func(w http.ResponseWriter, _ *http.Request) {
+			in.answer(w, originsReport{StateDir: in.cfg.StateDir, Origins: in.sup.Origins()})
+		})
+		mux.HandleFunc("GET "+controlStreams, func(w http.ResponseWriter, r *http.Request) {
+			in.answer(w, in.streams(r.Context()))
+		})
+		mux.HandleFunc("POST "+controlKick, func(w http.ResponseWriter, r *http.Request) {
+			var req kickRequest
+			if in.request(w, r, &req) {
+				in.serveKick(w, r, req)
+			}
+		})
+		for path, order := range map[string]orderedChange{
+			controlDrain:   {name: "drain", do: in.sup.Drain},
+			controlUndrain: {name: "undrain", do: in.sup.Undrain},
+			controlRestart: {name: "restart", exclusive: true, do: in.sup.Restart},
+		} {
+			mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+				var req originsRequest
+				if !in.request(w, r, &req) || !in.known(w, req.IDs) {
+					return
+				}
+				in.operate(ctx, w, operation{name: order.name, ids: req.IDs, exclusive: order.exclusive, do: func(ctx context.Context, _ *opResult) error {
+					return order.do(ctx, req.IDs...)
+				}})
+			})
+		}
+		mux.HandleFunc("POST "+controlScale, func(w http.ResponseWriter, r *http.Request) {
+			var req scaleRequest
+			if in.request(w, r, &req) {
+				in.operate(ctx, w, operation{name: "scale", exclusive: true, do: func(ctx context.Context, _ *opResult) error {
+					return in.scale(ctx, req.Origins)
+				}})
+			}
+		})
+		mux.HandleFunc("POST "+controlReload, func(w http.ResponseWriter, r *http.Request) {
+			var req reloadRequest
+			if in.request(w, r, &req) {
+				in.operate(ctx, w, operation{name: "reload", exclusive: true, do: func(ctx context.Context, res *opResult) error {
+					report, err := in.reload(ctx, req.DryRun)
+					res.Reload = &report
+					return err
+				}})
+			}
+		})
+	}
+}
+
+type orderedChange struct {
+	name      string
+	exclusive bool
+	do        func(ctx context.Context, ids ...string) error
+}
+
+// request reads a body. Without a good one it answers, and returns false.
+func (in *instance) request(w http.ResponseWriter, r *http.Request, into any) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, controlBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		in.refuse(w, http.StatusBadRequest, fmt.Errorf("request: %w", err))
+		return false
+	}
+	return true
+}
+
+// known complains about origins that there are not, before anything is done.
+func (in *instance) known(w http.ResponseWriter, ids []string) bool {
+	var names, processes []string
+	for _, o := range in.sup.Origins() {
+		if o.Role == supervisor.Current {
+			names = append(names, originID(strconv.Itoa(o.Index)))
+			processes = append(processes, o.ID)
+		}
+	}
+	for _, id := range ids {
+		if !slices.Contains(names, id) && !slices.Contains(processes, id) {
+			in.refuse(w, http.StatusNotFound, unknownOrigin(id, names))
+			return false
+		}
+	}
+	return true
+}
+
+// unknownOrigin says which origins there are, or which one was meant.
+func unknownOrigin(id string, names []string) error {
+	switch near := nearest(id, names); {
+	case len(names) == 0:
+		return fmt.Errorf("there is no %s, and no other origin", printable(id))
+	case near != "" && !strings.HasPrefix(id, "origin-"):
+		return fmt.Errorf("there is no origin %s; did you mean %s?", printable(id), near)
+	case len(names) <= 4:
+		return fmt.Errorf("there is no %s; there are %s", printable(id), strings.Join(names, ", "))
+	default:
+		return fmt.Errorf("there is no %s; there are %s to %s", printable(id), names[0], names[len(names)-1])
+	}
+}
+
+func (in *instance) serveKick(w http.ResponseWriter, r *http.Request, req kickRequest) {
+	report, err := in.kick(r.Context(), req)
+	if err != nil {
+		in.refuse(w, http.StatusNotFound, err)
+		return
+	}
+	for _, k := range report.Kicked {
+		in.log.Info("client ended by kick", "origin", k.Origin, "id", k.ID, "client", k.Client, "stream", k.Stream)
+	}
+	in.answer(w, report)
+}
+
+func (in *instance) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		in.log.Debug("control: write answer", "error", err)
+	}
+}
+
+func (in *instance) refuse(w http.ResponseWriter, code int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(controlError{err.Error()}) // whoever asked has gone if it fails
+}
+
+// operation is a change of the running instance that may take its time.
+type operation struct {
+	name string
+	ids  []string // of the origins that it is about; empty for all
+	// exclusive ones wait for nobody: a second one is refused.
+	exclusive bool
+	do        func(ctx context.Context, result *opResult) error
+}
+
+// opEvent is a line of the answer to an operation. An empty one says that it goes on.
+type opEvent struct {
+	Progress string    `json:"progress,omitempty"`
+	Done     *opResult `json:"done,omitempty"`
+}
+
+// opResult is how an operation ended. Without an error it has been done.
+type opResult struct {
+	Operation string        `json:"operation"`
+	Error     string        `json:"error,omitempty"`
+	IDs       []string      `json:"ids,omitempty"`
+	Reload    *reloadReport `json:"reload,omitempty"`
+	// Origins are there now; Unhealthy says of those that are not as wanted why.
+	Origins   []supervisor.OriginStatus `json:"origins"`
+	Unhealthy []string                  `json:"unhealthy,omitempty"`
+	Took      float64                   `json:"took_seconds"`
+}
+
+const (
+	// opLook is how often the origins are looked at for progress.
+	opLook = 100 * time.Millisecond
+	// opAlive is how often an operation without progress says that it goes on.
+	opAlive = 2 * time.Second
+	// opWrite is how long the other end may take to read a line.
+	opWrite = 5 * time.Second
+)
+
+// operate does an operation and tells its progress. Whether anybody still listens
+// does not matter to it.
+func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op operation) {
+	if op.exclusive {
+		if err := in.busy.begin(op.name); err != nil {
+			in.refuse(w, http.StatusConflict, err)
+			return
+		}
+		defer in.busy.end()
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	tell := in.teller(w)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		in.tellProgress(stop, tell)
+	}()
+	result := in.perform(ctx, op)
+	close(stop)
+	<-stopped
+	tell(opEvent{Done: &result})
+}
+
+// perform does it and logs that.
+func (in *instance) perform(ctx context.Context, op operation) opResult {
+	began := time.Now()
+	result := opResult{Operation: op.name, IDs: op.ids}
+	in.log.Info(op.name+" begins", "origins", cmp.Or(strings.Join(op.ids, " "), "all"))
+	err := op.do(ctx, &result)
+	took := time.Since(began)
+	result.Took = took.Seconds()
+	result.Origins = in.sup.Origins()
+	for _, o := range (supervisor.Snapshot{Origins: result.Origins}).Unhealthy() {
+		result.Unhealthy = append(result.Unhealthy, fmt.Sprintf("%s is %s: %s", o.ID, o.State, explainOrigin(o)))
+	}
+	if err != nil {
+		result.Error = err.Error()
+		in.log.Error(op.name+" failed", "error", err, "took", took.Round(time.Millisecond))
+		return result
+	}
+	in.log.Info(op.name+" done", "took", took.Round(time.Millisecond))
+	return result
+}
+
+// teller writes events until one cannot be written.
+func (in *instance) teller(w http.ResponseWriter) func(opEvent) {
+	out := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	gone := false
+	return func(e opEvent) {
+		if gone {
+			return
+		}
+		err := errors.Join(out.SetWriteDeadline(time.Now().Add(opWrite)), enc.Encode(e), out.Flush())
+		if gone = err != nil; gone {
+			in.log.Debug("control: whoever asked has gone", "error", err)
+		}
+	}
+}
+
+// tellProgress tells of each change of an origin.
+func (in *instance) tellProgress(stop <-chan struct{}, tell func(opEvent)) {
+	p := newOriginChanges(in.sup.Origins())
+	tick := time.NewTicker(opLook)
+	defer tick.Stop()
+	last := time.Now()
+	tell(opEvent{})
+	for ended := false; !ended; {
+		select {
+		case <-stop:
+			ended = true // and a last look
+		case <-tick.C:
+		}
+		for _, line := range p.next(in.sup.Origins(), in.sessions) {
+			tell(opEvent{Progress: line})
+			last = time.Now()
+		}
+		if time.Since(last) > opAlive {
+			tell(opEvent{})
+			last = time.Now()
+		}
+	}
+}
+
+// sessions is what an origin serves, in words: "2 streams, 31 players".
+func (in *instance) sessions(id string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	all, err := in.bal.Origins(ctx)
+	if err != nil {
+		return "its sessions are not known"
+	}
+	for _, o := range all {
+		if o.ID == id && o.Publishers+o.Players > 0 {
+			return counted(o.Publishers, "stream") + ", " + counted(o.Players, "player")
+		}
+	}
+	return "nobody uses it"
+}
+
+// counted is a number and what is counted.
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// scale changes the number of origins; a reload keeps it until the setting changes.
+func (in *instance) scale(ctx context.Context, n int) error {
+	setup, _ := in.current()
+	if err := setup.roomFor(n); err != nil {
+		return err
+	}
+	if err := in.sup.Scale(ctx, n); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.scaled = n
+	return nil
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/supervisor"
+)
+
+// originAPI asks origins' HTTP APIs (srs_app_http_api.cpp), each on connections of
+// its own that do not outlive the question: SRS waits for open ones when it stops.
+type originAPI struct{ http http.Client }
+
+const (
+	// apiTimeout is what an origin has for all that is asked of it at once.
+	apiTimeout = time.Second
+	// apiReply bounds one reply: 1 KB a stream or client.
+	apiReply = 64 << 20
+	// apiAll as count lists everything; without it SRS lists ten.
+	apiAll = "1000000"
+)
+
+func newOriginAPI() *originAPI {
+	return &originAPI{http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}}}
+}
+
+// Close ends the connections.
+func (a *originAPI) Close() { a.http.CloseIdleConnections() }
+
+// apiStream is a stream as an origin has it.
+type apiStream struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	App     string `json:"app"`
+	URL     string `json:"url"` // [vhost]/app/name, without the default vhost
+	Clients int    `json:"clients"`
+	Recv    int64  `json:"recv_bytes"`
+	Send    int64  `json:"send_bytes"`
+	Kbps    struct {
+		Recv float64 `json:"recv_30s"`
+		Send float64 `json:"send_30s"`
+	} `json:"kbps"`
+	Publish struct {
+		Active bool   `json:"active"`
+		CID    string `json:"cid"`
+	} `json:"publish"`
+	Video *struct {
+		Codec  string `json:"codec"`
+		Width  int    `json:"width"`
+		Height int    `json:"height"`
+	} `json:"video"`
+	Audio *struct {
+		Codec string `json:"codec"`
+	} `json:"audio"`
+}
+
+// key is the name by which the stream is routed.
+func (s apiStream) key() balancer.Stream {
+	vhost, _, _ := strings.Cut(s.URL, "/")
+	if vhost == "" {
+		vhost = balancer.DefaultVhost
+	}
+	return balancer.Stream{Vhost: vhost, App: s.App, Name: s.Name}
+}
+
+// apiClient is a client as an origin has it; SRS calls a publisher one too.
+type apiClient struct {
+	ID      string  `json:"id"`
+	Stream  string  `json:"stream"` // its ID
+	URL     string  `json:"url"`
+	IP      string  `json:"ip"`
+	Type    string  `json:"type"` // rtmp-play, flv-play, fmle-publish...
+	Publish bool    `json:"publish"`
+	Alive   float64 `json:"alive"` // seconds
+}
+
+// errNoClient says that an origin has no such client.
+var errNoClient = errors.New("no such client")
+
+func (a *originAPI) streams(ctx context.Context, o supervisor.OriginStatus) ([]apiStream, error) {
+	var reply struct {
+		Streams []apiStream `json:"streams"`
+	}
+	// The slash before the query saves SRS's redirect.
+	err := a.call(ctx, o, http.MethodGet, "/api/v1/streams/?count="+apiAll, &reply)
+	return reply.Streams, err
+}
+
+func (a *originAPI) clients(ctx context.Context, o supervisor.OriginStatus) ([]apiClient, error) {
+	var reply struct {
+		Clients []apiClient `json:"clients"`
+	}
+	err := a.call(ctx, o, http.MethodGet, "/api/v1/clients/?count="+apiAll, &reply)
+	return reply.Clients, err
+}
+
+func (a *originAPI) client(ctx context.Context, o supervisor.OriginStatus, id string) (apiClient, error) {
+	var reply struct {
+		Client apiClient `json:"client"`
+	}
+	err := a.call(ctx, o, http.MethodGet, "/api/v1/clients/"+url.PathEscape(id), &reply)
+	return reply.Client, err
+}
+
+// end ends a client. SRS needs no setting for that: http_api.raw_api, which is off,
+// is about its config only.
+func (a *originAPI) end(ctx context.Context, o supervisor.OriginStatus, id string) error {
+	return a.call(ctx, o, http.MethodDelete, "/api/v1/clients/"+url.PathEscape(id), nil)
+}
+
+// clientNotFound is SRS's code of that (ERROR_RTMP_CLIENT_NOT_FOUND).
+const clientNotFound = 2049
+
+func (a *originAPI) call(ctx context.Context, o supervisor.OriginStatus, method, path string, into any) error {
+	// Where origins listen: setup leaves supervisor.Config.Listen at its default.
+	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Ports.API))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := a.http.Do(req)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s does not answer within %s", o.ID, apiTimeout)
+	case err != nil:
+		return fmt.Errorf("%s: %w", o.ID, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, apiReply))
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.ID, err)
+	}
+	var head struct {
+		Code int `json:"code"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return fmt.Errorf("%s: %s %s: %s, no JSON", o.ID, method, path, resp.Status)
+	}
+	switch {
+	case head.Code == clientNotFound || resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%s: %w", o.ID, errNoClient)
+	case head.Code != 0 || resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s: %s %s: %s, code %d", o.ID, method, path, resp.Status, head.Code)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %s: %w", o.ID, path, err)
+	}
+	return nil
+}
+
+// askAll asks all origins that have a process which was ready once, at the same
+// time. What ask does with the answer of one is locked against the others.
+func askAll(ctx context.Context, origins []supervisor.OriginStatus, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (keep func(), err error)) []error {
+	var mu sync.Mutex // guards errs, and what keep touches
+	var errs []error
+	var wg sync.WaitGroup
+	for _, o := range origins {
+		if o.PID == 0 || o.ServiceID == "" {
+			continue
+		}
+		wg.Go(func() {
+			api := newOriginAPI()
+			defer api.Close()
+			ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+			defer cancel()
+			keep, err := ask(ctx, api, o)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+			}
+			if keep != nil {
+				keep()
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
