@@ -45,6 +45,9 @@ type Config struct {
 	MaxConnections int
 
 	RealIPPrefix toggle
+	// DieWithParent ends the origins when this process is killed; without it they
+	// serve on and the next one adopts them.
+	DieWithParent bool
 
 	// ReadyQuorum is how many origins make the whole ready, for systemd.
 	ReadyQuorum quorum

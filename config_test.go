@@ -72,7 +72,7 @@ func TestEverySettingArrives(t *testing.T) {
 	}
 	flags := map[string]string{
 		"rtmp": "[::1]:3001", "http": "3002", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
-		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%",
+		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
@@ -89,7 +89,7 @@ func TestEverySettingArrives(t *testing.T) {
 	}
 	want := Config{
 		RTMP: "[::1]:3001", HTTP: ":3002", Origins: 4, SRS: exe, Template: file, Vhosts: file,
-		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75},
+		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
@@ -152,6 +152,7 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"duration without unit", map[string]string{"dial-timeout": "3"}, nil, "", []string{"flag --dial-timeout", "unit"}},
 		{"duration out of range", nil, map[string]string{"SRS_PROXY_LEASE_IDLE": "1ms"}, "", []string{"variable SRS_PROXY_LEASE_IDLE", "1s to 24h"}},
 		{"toggle", map[string]string{"real-ip-prefix": "maybe"}, nil, "", []string{"flag --real-ip-prefix", "on, off or auto"}},
+		{"switch", nil, map[string]string{"SRS_PROXY_DIE_WITH_PARENT": "auto"}, "", []string{"variable SRS_PROXY_DIE_WITH_PARENT", "on or off"}},
 		{"level", nil, map[string]string{"SRS_PROXY_LOG_LEVEL": "loud"}, "", []string{"variable SRS_PROXY_LOG_LEVEL", "debug, info, warn or error"}},
 		{"too many connections", map[string]string{"nofile": "1000"}, map[string]string{"SRS_PROXY_MAX_CONNECTIONS": "1000"}, "", []string{"variable SRS_PROXY_MAX_CONNECTIONS", "1128", "--nofile"}},
 		{"log size", map[string]string{"log-max-size": "big"}, nil, "", []string{"flag --log-max-size", "32M", "off"}},

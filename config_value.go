@@ -83,6 +83,14 @@ func parseToggle(v string) (toggle, error) {
 	return "", errors.New("is not a switch; give on, off or auto")
 }
 
+func parseSwitch(v string) (bool, error) {
+	t, err := parseToggle(v)
+	if err != nil || t == toggleAuto {
+		return false, errors.New("is not a switch; give on or off")
+	}
+	return t == toggleOn, nil
+}
+
 func parseCount(v string) (int, error) {
 	n, err := strconv.ParseUint(v, 10, 31)
 	if err != nil || n == 0 {

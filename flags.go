@@ -23,6 +23,19 @@ func (f *settingFlag) Apply(set *flag.FlagSet) error {
 // String is the help's line.
 func (f *settingFlag) String() string { return cli.FlagStringer(&f.StringFlag) }
 
+// settingSwitch is one that needs no value on the command line.
+type settingSwitch struct{ cli.BoolFlag }
+
+// Apply registers the flag without the variable.
+func (f *settingSwitch) Apply(set *flag.FlagSet) error {
+	bare := f.BoolFlag
+	bare.EnvVars = nil
+	return bare.Apply(set)
+}
+
+// String is the help's line.
+func (f *settingSwitch) String() string { return cli.FlagStringer(&f.BoolFlag) }
+
 // settingFlags are the flags of the settings called for, all when names is
 // empty, and --config.
 func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
@@ -32,6 +45,12 @@ func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
 	}}}
 	for _, s := range settings(defaultStateDir(env)) {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		if s.isSwitch {
+			flags = append(flags, &settingSwitch{cli.BoolFlag{
+				Name: s.name, EnvVars: []string{s.env}, Category: s.category, Usage: s.usage,
+			}})
 			continue
 		}
 		flags = append(flags, &settingFlag{cli.StringFlag{

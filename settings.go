@@ -19,6 +19,8 @@ type setting struct {
 	// usage has the value's name in backquotes: help shows --name VALUE.
 	usage string
 	def   string
+	// isSwitch makes a flag without a value: --name is --name=true.
+	isSwitch bool
 	// apply reads a value into the Config. Its error completes the sentence that
 	// begins with the value.
 	apply func(c *Config, value string) error
@@ -98,6 +100,11 @@ func settings(stateDir string) []setting {
 			name: "ready-quorum", env: "SRS_PROXY_READY_QUORUM", category: categoryOrigins, def: "auto",
 			usage: "tell systemd that we are ready when `N` origins are: a number, a share (75%), all, or auto; auto is all, or after 45 s more than half",
 			apply: field(parseQuorum, func(c *Config) *quorum { return &c.ReadyQuorum }),
+		},
+		{
+			name: "die-with-parent", env: "SRS_PROXY_DIE_WITH_PARENT", category: categoryOrigins, def: "off", isSwitch: true,
+			usage: "end all origins within a second when srs-proxy is killed, instead of leaving them to the next one to adopt",
+			apply: field(parseSwitch, func(c *Config) *bool { return &c.DieWithParent }),
 		},
 
 		{

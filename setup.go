@@ -162,6 +162,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		MaxConnections: s.cfg.maxConnections(s.nofile),
 		Env:            childEnvironment(),
 		Logs:           s.logRotation(),
+		DieWithParent:  s.cfg.DieWithParent,
 		Reserved:       s.publicPorts(),
 		PlanCPUs:       s.cpusFor,
 	}
@@ -206,6 +207,7 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 		PIDFile:        filepath.Join(dir, "srs.pid"),
 		MaxConnections: s.cfg.maxConnections(s.nofile),
 		Overlay:        s.overlay.For(slot),
+		AsProcess:      s.cfg.DieWithParent,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("config of %s: %w", id, err)

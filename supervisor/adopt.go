@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,7 +87,31 @@ func (s *Supervisor) inherit(ctx context.Context, state savedState) error {
 		}
 		return leftoverError(helpless)
 	}
-	return s.allot(ctx, found)
+	return s.allot(ctx, withoutDying(ctx, found))
+}
+
+// dyingTime is longer than an origin with asprocess takes to notice that its parent
+// is gone: it looks once a second (SrsServer::do_cycle).
+const dyingTime = 2 * time.Second
+
+// withoutDying waits for those to end that were started to die with their parent,
+// and have only not noticed yet.
+func withoutDying(ctx context.Context, found []*leftover) []*leftover {
+	deadline := time.Now().Add(dyingTime)
+	return slices.DeleteFunc(found, func(l *leftover) bool {
+		root, err := srsconf.ParseFile(filepath.Join(l.workDir, configName))
+		if err != nil || !root.On(false, "asprocess") {
+			return false
+		}
+		for l.alive() && ctx.Err() == nil && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if l.alive() {
+			return false
+		}
+		l.letGo()
+		return true
+	})
 }
 
 func (s *Supervisor) knows(found []*leftover, pid int) bool {

@@ -44,7 +44,8 @@ type order struct {
 	Ports         srsconf.PortPlan
 	CPUs          []runtime.CPUSet
 	DieWithParent bool
-	RTC           bool
+	RTC, SRT      bool
+	Exporter      bool
 }
 
 // lockFake takes the lock on the pid file, as SRS does. The descriptor stays open.
@@ -71,7 +72,7 @@ func superviseMain(text string) int {
 	}
 	s := New(Config{
 		StateDir: o.StateDir, Command: o.Command, Version: o.Version, Template: tmpl, Ports: o.Ports, CPUs: o.CPUs,
-		DieWithParent: o.DieWithParent, Nofile: 4096, Env: os.Environ(), RTC: o.RTC,
+		DieWithParent: o.DieWithParent, Nofile: 4096, Env: os.Environ(), RTC: o.RTC, SRT: o.SRT, Exporter: o.Exporter,
 	}, newRecorder(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -113,7 +114,7 @@ func launchWith(t *testing.T, cfg Config, more string) *earlier {
 	}
 	o, err := json.Marshal(order{
 		StateDir: cfg.StateDir, Command: cfg.Command, Version: cfg.Version, Template: string(text) + "\n" + more + "\n",
-		Ports: cfg.Ports, CPUs: cfg.CPUs, DieWithParent: cfg.DieWithParent, RTC: cfg.RTC,
+		Ports: cfg.Ports, CPUs: cfg.CPUs, DieWithParent: cfg.DieWithParent, RTC: cfg.RTC, SRT: cfg.SRT, Exporter: cfg.Exporter,
 	})
 	if err != nil {
 		t.Fatal(err)

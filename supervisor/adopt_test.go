@@ -67,6 +67,24 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
+// SRS has other ways to see its supervisor go: descriptors, the parent, signals.
+func TestSRSAdoption(t *testing.T) {
+	cfg := srsConfig(t, 4)
+	e, seen := afterKills(t, cfg, testTimes(t))
+	for i, o := range seen {
+		origins, err := runtime.AllowedCPUs(o.PID)
+		if err != nil || origins.String() != cfg.CPUs[i].String() {
+			t.Errorf("%s runs on %s (%v)", o.ID, origins, err)
+		}
+	}
+	e.stop()
+	for _, o := range seen {
+		if lives(o.PID) {
+			t.Errorf("%s is left", o.ID)
+		}
+	}
+}
+
 // The same in this process, whose balancer and slots can be looked at.
 func TestAdoptedOriginIsLikeAnother(t *testing.T) {
 	cfg := fakeConfig(t, 3, "ready")
@@ -323,8 +341,8 @@ func TestWitnessIsAdopted(t *testing.T) {
 	if err := f.ended(); err != nil {
 		t.Fatal(err)
 	}
-	if notes, err := os.ReadFile(w.notes); err != nil || !strings.Contains(string(notes), "quit") {
-		t.Errorf("it was stopped by %q (%v)", notes, err)
+	if exit := f.statuses()[0].LastExit; exit != "exit code 0, as ordered" {
+		t.Errorf("last exit %q", exit)
 	}
 }
 
