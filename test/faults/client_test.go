@@ -140,9 +140,10 @@ type frame struct {
 	seq     uint64
 }
 
-// Frames are audio in Speex (0xB2), which no origin looks into, and carry a mark.
+// Frames are audio in MP3 (0x2F), into which no origin looks, and carry a mark. SRS
+// drops other audio than MP3 and AAC.
 const (
-	frameHead = "\xb2FAULT"
+	frameHead = "\x2fFAULT"
 	frameSize = len(frameHead) + 16 + 64
 )
 

@@ -284,7 +284,9 @@ func (in *instance) streams() map[string][]string {
 		}
 		for _, s := range reply.Streams {
 			if s.Publish.Active {
-				found[o.ID] = append(found[o.ID], s.Name)
+				// SRS names a stream as who came first wrote it: a player over HTTP-FLV
+				// that was there before the publisher wrote an extension.
+				found[o.ID] = append(found[o.ID], strings.TrimSuffix(s.Name, ".flv"))
 			}
 		}
 	}

@@ -104,7 +104,9 @@ func (p *player) note(f frame, now time.Time) {
 	case !p.joined:
 		p.missing++ // out of order: as bad
 	}
-	p.last, p.lastAt, p.joined = f, now, false
+	// SRS takes the first frame for a header, with which it greets whoever joins.
+	p.joined = p.joined && f.seq == 1
+	p.last, p.lastAt = f, now
 }
 
 // mark forgets what was up to now.

@@ -15,6 +15,10 @@ const (
 	lastRetry  = 200 * time.Millisecond
 )
 
+// reopen is how long an encoder takes that is restarted. One that was back before the
+// proxy has seen it go would be let in where it was.
+const reopen = 300 * time.Millisecond
+
 // sessions numbers the sessions of all publishers.
 var sessions atomic.Uint64
 
@@ -59,10 +63,14 @@ func (p *publisher) run(ctx context.Context) {
 		p.feed(ctx, peer, session)
 		p.mu.Lock()
 		p.peer = nil
-		if !p.leaving && ctx.Err() == nil {
+		leaving := p.leaving
+		if !leaving && ctx.Err() == nil {
 			p.cut = append(p.cut, time.Now())
 		}
 		p.mu.Unlock()
+		if leaving {
+			pause(ctx, reopen)
+		}
 	}
 }
 

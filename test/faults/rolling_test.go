@@ -107,11 +107,8 @@ func changeRound(t *testing.T, in *instance, l *load, f *fault, from, to int, co
 	if least, asked := ready.end(); least < min(from, to) || asked < 3 {
 		wrong = append(wrong, fmt.Sprintf("%s: only %d origins were ready, from %d to %d (%d looks)", strings.Join(command, " "), least, from, to, asked))
 	}
-	f.gone.add(eventually(t, 30*time.Second, "nothing but the origins that are wanted", func() (bool, string) {
-		s, err := in.status()
-		return err == nil && len(s.Origins) == to && s.Totals.Ready == to, fmt.Sprintf("error %v, %d origins, %d ready: %s", err, len(s.Origins), s.Totals.Ready, s.going())
-	}))
-	if command[0] != "scale" {
+	wrong = append(wrong, in.awaitGone(to, f)...)
+	if command[0] != "scale" && len(wrong) == 0 {
 		for pid := range pidsOf(in.mustStatus()) {
 			if before[pid] {
 				wrong = append(wrong, fmt.Sprintf("%s: pid %d was not replaced", strings.Join(command, " "), pid))
@@ -119,6 +116,34 @@ func changeRound(t *testing.T, in *instance, l *load, f *fault, from, to int, co
 		}
 	}
 	return append(wrong, l.single()...)
+}
+
+// goneWithin is how long an origin may stay after its last stream has moved.
+const goneWithin = 15 * time.Second
+
+// awaitGone waits until there is nothing but the origins that are wanted.
+func (in *instance) awaitGone(want int, f *fault) []string {
+	start := time.Now()
+	for {
+		s, err := in.status()
+		took := time.Since(start)
+		switch {
+		case err == nil && len(s.Origins) == want && s.Totals.Ready == want:
+			f.gone.add(took)
+			return nil
+		case took > goneWithin:
+			wrong := []string{fmt.Sprintf("%s after the streams have moved: error %v, %d origins, %d ready, %d wanted: %s",
+				goneWithin, err, len(s.Origins), s.Totals.Ready, want, s.going())}
+			streams := in.streams()
+			for _, o := range s.Origins {
+				if o.Role != "" {
+					wrong = append(wrong, fmt.Sprintf("%s still has a publisher of %q", o.ID, streams[o.ID]))
+				}
+			}
+			return wrong
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func pidsOf(s status) map[int]bool {

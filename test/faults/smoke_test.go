@@ -57,7 +57,8 @@ func TestPlayerSees(t *testing.T) {
 	}{
 		{"nothing wrong", []frame{{1, 1}, {1, 2}, {1, 3}}, 40 * time.Millisecond, 0, 40 * time.Millisecond, 1},
 		{"joined late", []frame{{1, 7}, {1, 8}}, 40 * time.Millisecond, 0, 40 * time.Millisecond, 1},
-		{"two lost", []frame{{1, 1}, {1, 4}}, 40 * time.Millisecond, 2, 40 * time.Millisecond, 1},
+		{"joined late, after a header", []frame{{1, 1}, {1, 7}, {1, 8}}, 40 * time.Millisecond, 0, 40 * time.Millisecond, 1},
+		{"two lost", []frame{{1, 2}, {1, 5}}, 40 * time.Millisecond, 2, 40 * time.Millisecond, 1},
 		{"one twice", []frame{{1, 2}, {1, 1}}, 40 * time.Millisecond, 1, 40 * time.Millisecond, 1},
 		{"silence", []frame{{1, 1}, {1, 2}}, 2 * time.Second, 0, 2 * time.Second, 1},
 		{"another session", []frame{{1, 9}, {2, 1}}, 40 * time.Millisecond, 0, 40 * time.Millisecond, 2},
