@@ -180,6 +180,9 @@ func newFleet(t *testing.T, cfg Config) *fleet {
 	f := &fleet{t: t, bal: newRecorder(), logs: &logBuffer{}, done: make(chan struct{})}
 	f.Supervisor = New(cfg, f.bal, slog.New(slog.NewTextHandler(f.logs, nil)))
 	t.Cleanup(func() {
+		if strings.Contains(f.logs.String(), `msg="state machine"`) {
+			t.Error("a slot moved as no slot may")
+		}
 		if t.Failed() {
 			t.Log(f.logs)
 		}

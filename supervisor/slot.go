@@ -143,6 +143,7 @@ func (s *slot) run(ctx context.Context) error {
 			readyFor, err = s.life(ctx)
 		}
 		if err == nil || ctx.Err() != nil || s.desired() != Run {
+			s.to(Stopped, "")
 			continue
 		}
 		if isFatal(err) {

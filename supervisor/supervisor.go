@@ -137,6 +137,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		})
 	})
 	slots.Go(func() { s.watchRetiring(ctx) })
+	slots.Go(func() { s.watchOrphans(ctx) })
 	slots.Go(func() { s.replaceStale(ctx) })
 	for _, l := range s.superfluous() {
 		slots.Go(func() { s.endSuperfluous(ctx, l) })
