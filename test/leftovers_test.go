@@ -61,7 +61,8 @@ func checkBindable(t *testing.T, port int) {
 func TestLeftoversAreSeen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", "sleep 60; : "+dir)
+	cmd := exec.Command("sleep", "60")
+	cmd.Args[0] = dir // one process, whose command line has the folder
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
