@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +32,10 @@ const patience = 60 * time.Second
 var binaryDir string
 
 func TestMain(m *testing.M) {
+	// Under nohup an ignored SIGHUP would be the children's too, who respect that.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	var err error
 	if binaryDir, err = os.MkdirTemp("", "srs-proxy-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
