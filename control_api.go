@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,7 +229,7 @@ func (in *instance) perform(ctx context.Context, op operation) opResult {
 	began := time.Now()
 	result := opResult{Operation: op.name, IDs: op.ids}
 	in.log.Info(op.name+" begins", "origins", cmp.Or(strings.Join(op.ids, " "), "all"))
-	err := op.do(ctx, &result)
+	err := in.guarded(ctx, op, &result)
 	took := time.Since(began)
 	result.Took = took.Seconds()
 	result.Origins = in.sup.Origins()
@@ -242,6 +243,17 @@ func (in *instance) perform(ctx context.Context, op operation) opResult {
 	}
 	in.log.Info(op.name+" done", "took", took.Round(time.Millisecond))
 	return result
+}
+
+// guarded is a seat belt: a bug in an operation must not end a media server.
+func (in *instance) guarded(ctx context.Context, op operation, result *opResult) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			in.log.Error("panic in an operation: please report it", "operation", op.name, "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%s hit a bug, which the log of up tells about: %v", op.name, r)
+		}
+	}()
+	return op.do(ctx, result)
 }
 
 // teller writes events until one cannot be written.

@@ -73,7 +73,7 @@ func reachOf(name string) reach {
 	switch name {
 	case "rtmp", "http", "state-dir", "control":
 		return reachNever
-	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile":
+	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent":
 		return reachOrigins
 	case "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "log-level", "log-max-size", "log-keep":
 		return reachLive
