@@ -146,8 +146,17 @@ type running struct {
 // startUp runs up until its table is printed.
 func startUp(t *testing.T, origins int, args ...string) *running {
 	t.Helper()
-	r := &running{dir: socketDir(t), ended: make(chan struct{}), portBase: freePorts(t, 10*origins), originCount: origins}
-	r.cmd = command(t, r.dir, append([]string{"up", "--origins", fmt.Sprint(origins), "--port-base", fmt.Sprint(r.portBase)}, args...)...)
+	base := freePorts(t, 10*origins)
+	r := startWith(t, append([]string{"--origins", fmt.Sprint(origins), "--port-base", fmt.Sprint(base)}, args...)...)
+	r.portBase, r.originCount = base, origins
+	return r
+}
+
+// startWith is startUp with nothing but these flags.
+func startWith(t *testing.T, flags ...string) *running {
+	t.Helper()
+	r := &running{dir: socketDir(t), ended: make(chan struct{})}
+	r.cmd = command(t, r.dir, append([]string{"up"}, flags...)...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)

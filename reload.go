@@ -164,7 +164,8 @@ func (in *instance) follow(ctx context.Context, old *setup, cfg *resolved, dry b
 		return in.keepCPUs(old, next)
 	}, next.planPorts}
 	if dry {
-		next.nofile = max(old.nofile, cfg.NoFile)
+		next.nofile = max(old.nofile, cfg.NoFile) // where the hard limit allows
+		steps = append(steps, func(context.Context) error { return next.checkLimits() })
 	} else {
 		steps = append(steps, next.raiseLimits)
 	}

@@ -139,6 +139,10 @@ func (s *setup) raiseLimits(context.Context) (err error) {
 	if s.nofile, err = runtime.RaiseNofile(s.cfg.NoFile); err != nil {
 		return fmt.Errorf("limit of open files: %w", err)
 	}
+	return s.checkLimits()
+}
+
+func (s *setup) checkLimits() error {
 	if need := uint64(s.cfg.MaxConnections + srsReservedFiles); s.cfg.MaxConnections > 0 && s.nofile <= need {
 		return fmt.Errorf("%s: %d connections need a limit of open files above %d, and this machine allows %d; lower it or raise the hard limit (ulimit -Hn, LimitNOFILE=)",
 			s.cfg.value("max-connections").place(), s.cfg.MaxConnections, need, s.nofile)
