@@ -214,9 +214,10 @@ func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op opera
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	tell := in.teller(w)
 	stop, stopped := make(chan struct{}), make(chan struct{})
+	before := newOriginChanges(in.sup.Origins())
 	go func() {
 		defer close(stopped)
-		in.tellProgress(stop, tell)
+		in.tellProgress(before, stop, tell)
 	}()
 	result := in.perform(ctx, op)
 	close(stop)
@@ -273,8 +274,7 @@ func (in *instance) teller(w http.ResponseWriter) func(opEvent) {
 }
 
 // tellProgress tells of each change of an origin.
-func (in *instance) tellProgress(stop <-chan struct{}, tell func(opEvent)) {
-	p := newOriginChanges(in.sup.Origins())
+func (in *instance) tellProgress(p *originChanges, stop <-chan struct{}, tell func(opEvent)) {
 	tick := time.NewTicker(opLook)
 	defer tick.Stop()
 	last := time.Now()

@@ -156,7 +156,7 @@ func settings(stateDir string) []setting {
 		},
 		{
 			name: "control", env: "SRS_PROXY_CONTROL", category: categoryHost,
-			usage: "unix socket `PATH` of status and down; empty is control.sock in the state dir",
+			usage: "unix socket `PATH` by which commands reach the running instance; empty is control.sock in the state dir",
 			apply: field(parsePath, func(c *Config) *string { return &c.Control }),
 		},
 		{
