@@ -9,7 +9,7 @@ import (
 )
 
 // parsed runs a command with a few flags and returns what its action got.
-func parsed(t *testing.T, args ...string) (words []string, output string, all bool, err error, help string) {
+func parsed(t *testing.T, args ...string) (words []string, output string, all bool, help string, err error) {
 	t.Helper()
 	var out bytes.Buffer
 	app := &cli.App{Name: "x", Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{{
@@ -21,7 +21,7 @@ func parsed(t *testing.T, args ...string) (words []string, output string, all bo
 		}),
 	}}}
 	err = app.Run(append([]string{"x", "do"}, args...))
-	return words, output, all, err, out.String()
+	return words, output, all, out.String(), err
 }
 
 // Flags may stand behind words, as people write them.
@@ -47,7 +47,7 @@ func TestFlagsBehindWords(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {
-			words, output, all, err, _ := parsed(t, strings.Fields(tt.args)...)
+			words, output, all, _, err := parsed(t, strings.Fields(tt.args)...)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || exitCode(err) != exitUsage {
 					t.Errorf("error %v, want %q", err, tt.err)
@@ -59,7 +59,7 @@ func TestFlagsBehindWords(t *testing.T) {
 			}
 		})
 	}
-	if words, _, _, err, help := parsed(t, "a", "--help"); err != nil || words != nil || !strings.Contains(help, "x do") {
+	if words, _, _, help, err := parsed(t, "a", "--help"); err != nil || words != nil || !strings.Contains(help, "x do") {
 		t.Errorf("help behind a word: %q, %v, %q", words, err, help)
 	}
 }

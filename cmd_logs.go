@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -91,8 +93,16 @@ func (p *program) logs(ctx context.Context, src sources, id string, n int, follo
 
 	m := newLogMerge(stateDir, id, p.term.out, p.term.colors)
 	defer m.Close()
-	if err := m.tail(n); err != nil || !follow {
+	if err := m.tail(n); err != nil {
 		return closedPipe(err)
+	}
+	if m.lines == 0 && n != 0 {
+		if err := printf(p.term.err, "nothing is logged yet in %s\n", filepath.Join(stateDir, cmp.Or(id, "origin-*"), logFileName)); err != nil {
+			return err
+		}
+	}
+	if !follow {
+		return nil
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()

@@ -123,8 +123,8 @@ func TestDrainCommand(t *testing.T) {
 	for _, name := range []string{"drain", "undrain", "restart"} {
 		_, errs = r.do(t, exitFailure, name, "3")
 		wantText(t, name+" 3", errs, "there is no origin-3; there are origin-0, origin-1, origin-2")
-		_, errs = r.do(t, exitFailure, name, "0", "orgin-1")
-		wantText(t, name+" orgin-1", errs, "did you mean origin-1?")
+		_, errs = r.do(t, exitFailure, name, "0", "oorigin-1")
+		wantText(t, name+" oorigin-1", errs, "did you mean origin-1?")
 		_, errs = r.do(t, exitUsage, name)
 		wantText(t, name, errs, "--all")
 		_, errs = r.do(t, exitUsage, name, "1", "--all")

@@ -48,7 +48,7 @@ func (in *instance) kick(ctx context.Context, req kickRequest) (kickReport, erro
 // kickClient looks everywhere for an ID: origins make them up, at random.
 func (in *instance) kickClient(ctx context.Context, id string) (kickReport, error) {
 	var report kickReport
-	errs := askAll(ctx, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := askAll(ctx, apiTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		c, err := api.client(ctx, o, id)
 		if err == nil {
 			err = api.end(ctx, o, id)
@@ -105,7 +105,7 @@ func (in *instance) kickStream(ctx context.Context, req kickRequest) (kickReport
 		return report, report.failed("there is no stream %s%s", printable(title), suggestStream(title, all.Streams))
 	}
 	players := 0
-	errs := askAll(ctx, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := askAll(ctx, apiKickTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		i := slices.IndexFunc(matching, func(s streamInfo) bool { return s.Origin == o.ID })
 		if i < 0 {
 			return nil, nil

@@ -82,6 +82,7 @@ type logMerge struct {
 	sources []*logSource
 	width   int  // of the names
 	named   bool // lines begin with the origin's name
+	lines   int  // written so far
 }
 
 func newLogMerge(stateDir, id string, out io.Writer, colors bool) *logMerge {
@@ -154,6 +155,7 @@ func (m *logMerge) drain(skip int) error {
 }
 
 func (m *logMerge) write(s *logSource) error {
+	m.lines++
 	if m.named {
 		colors := []color{"36", "33", "32", "35", "34", "31"}
 		name := s.name + strings.Repeat(" ", m.width-len(s.name)) + " | "

@@ -114,7 +114,7 @@ func TestControlRefuses(t *testing.T) {
 		want           string
 	}{
 		{"unknown origin", controlDrain, originsRequest{IDs: []string{"origin-3"}}, "there is no origin-3; there are origin-0, origin-1, origin-2"},
-		{"misspelt origin", controlRestart, originsRequest{IDs: []string{"orgin-2"}}, "did you mean origin-2?"},
+		{"misspelt origin", controlRestart, originsRequest{IDs: []string{"oorigin-2"}}, "did you mean origin-2?"},
 		{"one of several", controlUndrain, originsRequest{IDs: []string{"origin-0", "origin-0.1"}}, "there is no origin-0.1"},
 		{"unknown field", controlScale, map[string]any{"origin": 3}, "unknown field"},
 		{"too large", controlDrain, originsRequest{IDs: slices.Repeat([]string{"origin-0"}, controlBody)}, "too large"},

@@ -20,19 +20,25 @@ import (
 
 // originAPI asks origins' HTTP APIs (srs_app_http_api.cpp), each on connections of
 // its own that do not outlive the question: SRS waits for open ones when it stops.
-type originAPI struct{ http http.Client }
+type originAPI struct {
+	http   http.Client
+	within time.Duration
+}
 
 const (
 	// apiTimeout is what an origin has for all that is asked of it at once.
 	apiTimeout = time.Second
+	// apiKickTimeout is for the end of many clients, one by one: ten thousand take SRS
+	// about a second.
+	apiKickTimeout = 3 * time.Second
 	// apiReply bounds one reply: 1 KB a stream or client.
 	apiReply = 64 << 20
 	// apiAll as count lists everything; without it SRS lists ten.
 	apiAll = "1000000"
 )
 
-func newOriginAPI() *originAPI {
-	return &originAPI{http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}}}
+func newOriginAPI(within time.Duration) *originAPI {
+	return &originAPI{http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}}, within}
 }
 
 // Close ends the connections.
@@ -132,7 +138,7 @@ func (a *originAPI) call(ctx context.Context, o supervisor.OriginStatus, method,
 	resp, err := a.http.Do(req)
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s does not answer within %s", o.ID, apiTimeout)
+		return fmt.Errorf("%s does not answer within %s", o.ID, a.within)
 	case err != nil:
 		return fmt.Errorf("%s: %w", o.ID, err)
 	}
@@ -164,7 +170,7 @@ func (a *originAPI) call(ctx context.Context, o supervisor.OriginStatus, method,
 
 // askAll asks all origins that have a process which was ready once, at the same
 // time. What ask does with the answer of one is locked against the others.
-func askAll(ctx context.Context, origins []supervisor.OriginStatus, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (keep func(), err error)) []error {
+func askAll(ctx context.Context, within time.Duration, origins []supervisor.OriginStatus, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (keep func(), err error)) []error {
 	var mu sync.Mutex // guards errs, and what keep touches
 	var errs []error
 	var wg sync.WaitGroup
@@ -173,9 +179,9 @@ func askAll(ctx context.Context, origins []supervisor.OriginStatus, ask func(ctx
 			continue
 		}
 		wg.Go(func() {
-			api := newOriginAPI()
+			api := newOriginAPI(within)
 			defer api.Close()
-			ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+			ctx, cancel := context.WithTimeout(ctx, within)
 			defer cancel()
 			keep, err := ask(ctx, api, o)
 			mu.Lock()

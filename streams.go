@@ -66,7 +66,7 @@ func (s streamInfo) key() balancer.Stream {
 // streams asks all origins.
 func (in *instance) streams(ctx context.Context) streamsReport {
 	report := streamsReport{Time: time.Now(), Streams: []streamInfo{}}
-	errs := askAll(ctx, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := askAll(ctx, apiTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		found, err := streamsOf(ctx, api, o)
 		return func() { report.Streams = append(report.Streams, found...) }, err
 	})
