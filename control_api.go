@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"srs-proxy/supervisor"
@@ -204,12 +205,14 @@ const (
 // operate does an operation and tells its progress. Whether anybody still listens
 // does not matter to it.
 func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op operation) {
+	free := func() {}
 	if op.exclusive {
 		if err := in.busy.begin(op.name); err != nil {
 			in.refuse(w, http.StatusConflict, err)
 			return
 		}
-		defer in.busy.end()
+		free = sync.OnceFunc(in.busy.end)
+		defer free()
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	tell := in.teller(w)
@@ -222,6 +225,7 @@ func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op opera
 	result := in.perform(ctx, op)
 	close(stop)
 	<-stopped
+	free() // before whoever asked is told, and asks for the next one
 	tell(opEvent{Done: &result})
 }
 
