@@ -496,6 +496,10 @@ func TestTwoProcessesOfAPlace(t *testing.T) {
 	young := &scene{t: t, cfg: f.cfg, slot: spare, attr: &syscall.SysProcAttr{Setpgid: true},
 		env:  append(os.Environ(), strayMark+spare.params.WorkDir, configMark+spare.configHash),
 		argv: append(append([]string{}, cfg.Command[1:]...), "-c", spare.configFile)}
+	// The kernel counts in hundredths of a second.
+	eventually(t, "another tick", func() bool {
+		return startedAt(old.ticks(t)+1, time.Now()).Before(time.Now())
+	})
 	next := young.play()
 
 	f.up()

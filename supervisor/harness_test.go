@@ -267,7 +267,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func (f *fleet) readyAgain(slot, pid int) OriginStatus {
 	f.t.Helper()
 	return f.until(slot, "ready with another process", func(o OriginStatus) bool {
-		return o.State == Ready && o.PID != pid
+		return o.State == Ready && o.PID != 0 && o.PID != pid
 	})
 }
 

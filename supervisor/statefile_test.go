@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"srs-proxy/runtime"
 )
 
@@ -137,5 +139,42 @@ func TestLeftoverWithoutStateFile(t *testing.T) {
 	err = newFleet(t, cfg).Prepare(t.Context())
 	if !errors.Is(err, ErrPortBusy) || !strings.Contains(err.Error(), "left over; stop it with: kill "+strconv.Itoa(cmd.Process.Pid)) {
 		t.Fatal(err)
+	}
+}
+
+// Who else could have written the file could have written anything into it.
+func TestStateFileOfOthersIsNotRead(t *testing.T) {
+	text := []byte(encode(t, stateNaming(t, sleeper(t).Process.Pid)))
+	tests := []struct {
+		name  string
+		spoil func(path string) error
+		good  bool
+	}{
+		{"ours", func(string) error { return nil }, true},
+		{"writable by its group", func(path string) error { return os.Chmod(path, 0o620) }, false},
+		{"writable by all", func(path string) error { return os.Chmod(path, 0o602) }, false},
+		{"another user's", func(path string) error { return os.Chown(path, 65534, -1) }, false},
+		{"a link", func(path string) error {
+			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+		}, false},
+		{"a FIFO", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) }, false},
+		{"a folder", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := statePath(t.TempDir())
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.spoil(path); errors.Is(err, os.ErrPermission) {
+				t.Skip(err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			state, err := readState(path)
+			if good := err == nil && len(state.Origins) == 1; good != tt.good {
+				t.Errorf("%+v, %v", state, err)
+			}
+		})
 	}
 }
