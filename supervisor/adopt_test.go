@@ -579,7 +579,7 @@ func TestHungLeftoverIsReplaced(t *testing.T) {
 // When many are silent it is the host: they get as long as a start may take.
 func TestManySilentLeftoversAreWaitedFor(t *testing.T) {
 	cfg := fakeConfig(t, 4, "ready")
-	cfg.ProbePeriod, cfg.ProbeTimeout, cfg.StartTimeout = 50*time.Millisecond, 50*time.Millisecond, patient
+	cfg.ProbePeriod, cfg.ProbeTimeout, cfg.StartTimeout = 50*time.Millisecond, 50*time.Millisecond, 4*time.Second
 	e := upEarlier(t, cfg)
 	e.kill()
 	for _, o := range e.seen[:2] {
@@ -587,12 +587,16 @@ func TestManySilentLeftoversAreWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Young ones are waited for anyway, so make them old.
+	// Those that were just started are waited for anyway.
+	eventually(t, "old origins", func() bool {
+		return !slices.ContainsFunc(e.seen, func(o OriginStatus) bool { return time.Since(o.Since) < cfg.StartTimeout })
+	})
 	f := newFleet(t, cfg).run()
 	for _, i := range []int{2, 3} {
 		f.until(i, "adopted", func(o OriginStatus) bool { return o.State == Ready })
 	}
 	eventually(t, "two silent ones", func() bool { return f.silent.Load() == 2 })
+	time.Sleep(800 * time.Millisecond) // 200 ms make one alone a hung one
 	for _, o := range e.seen[:2] {
 		if err := syscall.Kill(o.PID, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
