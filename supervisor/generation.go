@@ -104,7 +104,7 @@ func (c Config) listenAddr(port int) netip.AddrPort {
 	return netip.AddrPortFrom(addr, uint16(port))
 }
 
-// ready writes a new slot's config, asks the program about it, and makes sure that
+// prove writes a new slot's config, asks the program about it, and makes sure that
 // nothing in it collides with the other processes of its place.
 func (s *slot) prove(ctx context.Context, others []*slot) error {
 	if err := s.writeConfig(); err != nil {
@@ -155,30 +155,64 @@ func (s *slot) sameAs(cfg *Config, cpus runtime.CPUSet) (bool, error) {
 		slices.Equal(srsconf.CleanEnv(s.cfg.Env), srsconf.CleanEnv(cfg.Env)), nil
 }
 
-// tidy takes what nobody needs any more out of the folder of a slot that is gone.
-// Logs stay, and so does what was recorded.
+// tidy takes what nobody needs any more out of the folder of a slot that is gone:
+// live media, of which players keep a minute. Logs stay, and so does what was
+// recorded.
 func (s *slot) tidy() {
+	folders := s.mediaFolders()
 	_ = os.Remove(s.params.PIDFile)
 	_ = os.Remove(s.configFile)
+	for _, folder := range folders {
+		_ = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && isSegment(d.Name()) {
+				_ = os.Remove(path)
+			}
+			return nil // what cannot be read stays
+		})
+	}
+	removeEmpty(s.params.WorkDir)
+}
+
+// mediaFolders are those below the work dir in which the origin kept HLS and DASH.
+func (s *slot) mediaFolders() []string {
+	folders := []string{filepath.Join(s.params.WorkDir, "objs/nginx/html")} // SRS's default
+	root, err := srsconf.ParseFile(s.configFile)
+	if err != nil {
+		return folders
+	}
+	var collect func(d *srsconf.Directive)
+	collect = func(d *srsconf.Directive) {
+		if path := d.Arg(0); d.Name == "hls_path" || d.Name == "dash_path" {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(s.params.WorkDir, path)
+			}
+			if rel, err := filepath.Rel(s.params.WorkDir, path); err == nil && filepath.IsLocal(rel) {
+				folders = append(folders, path)
+			}
+		}
+		for _, child := range d.Children {
+			collect(child)
+		}
+	}
+	collect(root)
+	return folders
+}
+
+// removeEmpty removes the folders below one in which nothing is left, and itself.
+func removeEmpty(dir string) {
 	var folders []string
-	_ = filepath.WalkDir(s.params.WorkDir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil //nolint:nilerr // what cannot be read stays
-		case d.IsDir():
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
 			folders = append(folders, path)
-		case d.Type().IsRegular() && isSegment(d.Name()):
-			_ = os.Remove(path)
 		}
 		return nil
 	})
-	for _, dir := range slices.Backward(folders) {
-		_ = os.Remove(dir) // it fails where something is left
+	for _, f := range slices.Backward(folders) {
+		_ = os.Remove(f) // it fails where something is left
 	}
 }
 
-// isSegment tells live media, of which players keep a minute, from recordings,
-// which SRS makes as flv or mp4.
+// isSegment tells live media from recordings, which SRS makes as flv or mp4.
 func isSegment(name string) bool {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".m3u8", ".ts", ".m4s", ".mpd":
