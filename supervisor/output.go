@@ -27,6 +27,7 @@ type output struct {
 	mu   sync.Mutex // guards the following
 	f    *os.File   // nil when there is none, or nothing more to come
 	kept []byte     // the end of what was cut off
+	size int64      // at the last look
 }
 
 const (
@@ -37,8 +38,11 @@ const (
 	outputShown = 16 << 10
 	// outputLimit is how large the file may grow between two looks.
 	outputLimit = 256 << 10
-	// outputLook is how often it is looked at, at 0.3 us each.
-	outputLook = 100 * time.Millisecond
+	// outputLook is how often a file is looked at that grew since the last look, and
+	// looksPerRound after how many looks all others are: origins that are well print
+	// nothing.
+	outputLook    = 100 * time.Millisecond
+	looksPerRound = 10
 )
 
 // newOutput begins a new file. What the process before it printed is kept as
@@ -88,19 +92,25 @@ func (o *output) tail() []byte {
 	return text[max(0, len(text)-outputShown):]
 }
 
-// bound cuts a file that has grown too large. A line that is printed between the
-// look and the cut is lost.
-func (o *output) bound() {
+// bound cuts a file that has grown too large, and says whether it has grown at all.
+// A line that is printed between the look and the cut is lost.
+func (o *output) bound() (grew bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.f == nil {
-		return
+		return false
 	}
-	if info, err := o.f.Stat(); err != nil || info.Size() <= outputLimit {
-		return
+	info, err := o.f.Stat()
+	if err != nil {
+		return false
 	}
-	o.kept = o.tail()
-	_ = o.f.Truncate(0) // where it fails the disk is the problem, and the next look tries again
+	grew = info.Size() != o.size
+	o.size = info.Size()
+	if o.size > outputLimit {
+		o.kept = o.tail()
+		_ = o.f.Truncate(0) // where it fails the disk is the problem, and the next look tries again
+	}
+	return grew
 }
 
 // end keeps the last words, cuts what is too large a last time and closes the file.
@@ -117,8 +127,8 @@ func (o *output) end() {
 
 // outputs bounds the files of all processes from one goroutine.
 type outputs struct {
-	mu  sync.Mutex // guards all
-	all map[*output]bool
+	mu  sync.Mutex       // guards all
+	all map[*output]bool // those that grew when they were looked at last
 }
 
 func newOutputs() *outputs { return &outputs{all: make(map[*output]bool)} }
@@ -141,14 +151,16 @@ func (l *outputs) end(o *output) {
 func (l *outputs) run(ended <-chan struct{}) {
 	tick := time.NewTicker(outputLook)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ended:
 			return
 		case <-tick.C:
 			l.mu.Lock()
-			for o := range l.all {
-				o.bound()
+			for o, busy := range l.all {
+				if busy || n%looksPerRound == 0 {
+					l.all[o] = o.bound()
+				}
 			}
 			l.mu.Unlock()
 		}
