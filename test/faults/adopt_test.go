@@ -38,13 +38,10 @@ func TestKillSupervisor(t *testing.T) {
 		b := afterDeath
 		b.accepted += took
 		wrong = append(wrong, l.recover(everything, b, f)...)
-		l.awaitFrames(t, 10*time.Second)
 		wrong = append(wrong, in.sameServices(before)...)
 		wrong = append(wrong, l.single()...)
 		report(t, round+1, wrong)
-		if t.Failed() && len(wrong) > len(before.Origins) {
-			t.Fatal("nothing of it holds: no more rounds")
-		}
+		l.awaitFrames(t, 10*time.Second)
 	}
 	l.stop()
 	f.checkBaseline(t, in)

@@ -35,7 +35,6 @@ type instance struct {
 	rtmp     string
 	http     string
 	first    int // of its ports
-	last     int
 	args     []string
 	log      output
 	api      http.Client
@@ -45,6 +44,7 @@ type instance struct {
 
 	mu   sync.Mutex   // guards the following
 	pids map[int]bool // of all origins that were seen
+	last int          // the highest port of theirs
 }
 
 // output collects what a process prints, readable while it runs.
@@ -69,9 +69,9 @@ func (o *output) String() string {
 // more origins there have to be ports.
 func up(t *testing.T, origins, spare int, flags ...string) *instance {
 	t.Helper()
-	first, last := freePorts(t, (origins+spare+1)*perOrigin)
+	first := freePorts(t, (origins+spare+1)*perOrigin)
 	in := &instance{
-		t: t, stateDir: filepath.Join(t.TempDir(), "s"), first: first, last: last,
+		t: t, stateDir: filepath.Join(t.TempDir(), "s"), first: first, last: first + perOrigin - 1,
 		rtmp: fmt.Sprintf("127.0.0.1:%d", first), http: fmt.Sprintf("127.0.0.1:%d", first+1),
 		pids: make(map[int]bool),
 	}
@@ -230,6 +230,7 @@ func (in *instance) status() (status, error) {
 	for _, o := range s.Origins {
 		if o.PID != 0 {
 			in.pids[o.PID] = true
+			in.last = max(in.last, o.Ports.RTMP+perOrigin-1)
 		}
 	}
 	return s, nil
@@ -293,6 +294,22 @@ func (in *instance) streams() map[string][]string {
 	return found
 }
 
+// homes are the origins that a stream is published on.
+func (in *instance) homes(name string) (ids []string) {
+	for id, names := range in.streams() {
+		if slices.Contains(names, name) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// told is the end of what the log says of something.
+func (in *instance) told(of string) string {
+	all := slices.DeleteFunc(strings.Split(in.log.String(), "\n"), func(l string) bool { return !strings.Contains(l, of) })
+	return strings.Join(all[max(0, len(all)-12):], "\n")
+}
+
 // logged is when the first line after a time, with a message that begins like this
 // and of this origin, was logged.
 func (in *instance) logged(origin, message string, after time.Time) (time.Time, bool) {
@@ -350,7 +367,7 @@ const (
 )
 
 // freePorts finds a run of ports, each of which can be bound.
-func freePorts(t *testing.T, n int) (first, last int) {
+func freePorts(t *testing.T, n int) int {
 	t.Helper()
 search:
 	for range 200 {
@@ -360,10 +377,10 @@ search:
 				continue search
 			}
 		}
-		return first, first + n - 1
+		return first
 	}
 	t.Fatalf("no %d free ports in a row from %d to %d", n, portsFrom, portsTo)
-	return 0, 0
+	return 0
 }
 
 // bindable binds a port as nobody shares it: without SO_REUSEPORT, on all

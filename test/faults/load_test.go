@@ -60,17 +60,24 @@ func (l *load) awaitFrames(t *testing.T, within time.Duration) {
 	t.Helper()
 	begin := time.Now()
 	eventually(t, within, "frames for every player", func() (bool, string) {
-		n, silent := 0, ""
+		n, silent, name := 0, "", ""
 		for _, p := range l.players {
 			p.mu.Lock()
 			if p.lastAt.After(begin) && p.last.session > 0 {
 				n++
 			} else {
-				silent = p.kind() + " of " + p.name
+				silent, name = p.kind()+" of "+p.name, p.name
 			}
 			p.mu.Unlock()
 		}
-		return n == len(l.players), fmt.Sprintf("%d of %d; silent: %s", n, len(l.players), silent)
+		if n == len(l.players) {
+			return true, ""
+		}
+		saw := fmt.Sprintf("%d of %d; silent: %s", n, len(l.players), silent)
+		if time.Since(begin) > within { // the words of the failure
+			saw += fmt.Sprintf("; published on %q; its sessions:\n%s", l.in.homes(name), l.in.told("live/"+name+`"`))
+		}
+		return false, saw
 	})
 }
 
@@ -233,7 +240,10 @@ func (l *load) single() (wrong []string) {
 	}
 	for _, p := range l.pubs {
 		if len(homes[p.name]) != 1 {
-			wrong = append(wrong, fmt.Sprintf("%s is published on %q, one origin is expected", p.name, homes[p.name]))
+			p.mu.Lock()
+			refused := p.refused
+			p.mu.Unlock()
+			wrong = append(wrong, fmt.Sprintf("%s is published on %q, one origin is expected; refused %.300q", p.name, homes[p.name], refused))
 		}
 	}
 	return wrong
