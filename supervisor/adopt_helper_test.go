@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,13 +27,14 @@ import (
 
 // earlier is a supervisor in a process of its own, which can be killed.
 type earlier struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	out   *bufio.Reader
-	logs  *logBuffer
-	once  sync.Once
-	seen  []OriginStatus // when all were ready
+	stateDir string
+	t        *testing.T
+	cmd      *exec.Cmd
+	stdin    io.WriteCloser
+	out      *bufio.Reader
+	logs     *logBuffer
+	once     sync.Once
+	seen     []OriginStatus // when all were ready
 }
 
 // order is what such a process is told.
@@ -123,7 +125,7 @@ func launchWith(t *testing.T, cfg Config, more string) *earlier {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &earlier{t: t, cmd: exec.Command(exe, "supervise", string(o)), logs: &logBuffer{}}
+	e := &earlier{t: t, stateDir: cfg.StateDir, cmd: exec.Command(exe, "supervise", string(o)), logs: &logBuffer{}}
 	e.cmd.Env = cfg.Env
 	e.cmd.Stderr = e.logs
 	if e.stdin, err = e.cmd.StdinPipe(); err != nil {
@@ -164,6 +166,14 @@ func (e *earlier) ready(n int) *earlier {
 			}
 		}
 		return ready == n
+	})
+	// It is killed any moment now, and what it knows of them has to outlive it.
+	eventually(e.t, "their service ids in the state file", func() bool {
+		saved := map[string]bool{}
+		for _, o := range savedIn(e.t, e.stateDir).Origins {
+			saved[o.ServiceID] = true
+		}
+		return !slices.ContainsFunc(e.seen, func(o OriginStatus) bool { return o.State == Ready && !saved[o.ServiceID] })
 	})
 	return e
 }

@@ -145,7 +145,7 @@ func introduce(ctx context.Context, api, rtmp netip.AddrPort, l *leftover) (iden
 		return id, err // no answer
 	case id.pid != l.answers:
 		return id, fmt.Errorf("%w: the API on %s is answered by pid %d, and pid %d has the lock on %s", errNotOurs, api, id.pid, l.answers, l.params.PIDFile)
-	case l.saved.ServiceID != "" && l.saved.ServiceID != serviceOf(id, l.pid, l.startTicks):
+	case !knownService(l.saved.ServiceID, id, l.pid, l.startTicks):
 		return id, fmt.Errorf("%w: its service id is %s and was %s", errNotOurs, id.service, printable(l.saved.ServiceID))
 	}
 	return id, err
@@ -155,6 +155,12 @@ func introduce(ctx context.Context, api, rtmp netip.AddrPort, l *leftover) (iden
 // where it says nothing.
 func serviceOf(id identity, pid int, startTicks uint64) string {
 	return cmp.Or(id.service, strconv.Itoa(pid)+"-"+strconv.FormatUint(startTicks, 10))
+}
+
+// knownService says that a process answers as it did when it was saved. Nothing may
+// have been saved, or who the process is in place of what it says: its API was silent then.
+func knownService(saved string, id identity, pid int, startTicks uint64) bool {
+	return saved == "" || saved == serviceOf(id, pid, startTicks) || saved == serviceOf(identity{}, pid, startTicks)
 }
 
 // entry is what the state file says of a leftover until it is a process of a slot.

@@ -258,3 +258,29 @@ func TestHealth(t *testing.T) {
 		}
 	}
 }
+
+// An origin whose API was silent when it was saved is known again when it speaks.
+func TestKnownService(t *testing.T) {
+	const pid, ticks = 42, 1000
+	speaks, silent := identity{pid: pid, service: "svc"}, identity{pid: pid}
+	tests := []struct {
+		saved string
+		id    identity
+		want  bool
+	}{
+		{"", speaks, true},
+		{"", silent, true},
+		{"svc", speaks, true},
+		{"42-1000", speaks, true},
+		{"42-1000", silent, true},
+		{"svc", silent, false},
+		{"other", speaks, false},
+		{"42-999", speaks, false},
+		{"43-1000", speaks, false},
+	}
+	for _, tt := range tests {
+		if got := knownService(tt.saved, tt.id, pid, ticks); got != tt.want {
+			t.Errorf("saved %q, says %q: %t", tt.saved, tt.id.service, got)
+		}
+	}
+}
