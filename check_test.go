@@ -47,6 +47,7 @@ func goodFacts(t *testing.T) *facts {
 		ports: []portFacts{
 			{flag: "rtmp", network: "tcp", address: address{port: 1935}},
 			{flag: "http", network: "tcp", address: address{port: 8080}},
+			{flag: "api", network: "tcp", address: address{port: 1985}},
 		},
 	}
 	for id := range 16 {
@@ -67,6 +68,17 @@ func (f *facts) addOrigin(directive, network, host string, port int) {
 	}}}
 	f.origins = append(f.origins, o)
 	f.ports = append(f.ports, portFacts{origin: o.id, network: network, address: address{host: host, port: port}})
+}
+
+// originPorts are the ports behind the public ones.
+func (f *facts) originPorts() []*portFacts {
+	var found []*portFacts
+	for i := range f.ports {
+		if f.ports[i].origin != "" {
+			found = append(found, &f.ports[i])
+		}
+	}
+	return found
 }
 
 func TestPreflightOfAGoodMachine(t *testing.T) {
@@ -166,15 +178,15 @@ func TestPreflight(t *testing.T) {
 			f.kernel.Reserved = runtime.PortRanges{{Lo: 40000, Hi: 40000}}
 		}, "ports", verdictOK, "port 40000/tcp (http) is free", ""},
 		{"origin ports taken", func(f *facts) {
-			for i := 2; i < len(f.ports); i++ {
-				f.ports[i].err, f.ports[i].holder = unix.EADDRINUSE, fmt.Sprintf("pid %d (srs)", i)
+			for i, p := range f.originPorts() {
+				p.err, p.holder = unix.EADDRINUSE, fmt.Sprintf("pid %d (srs)", i+2)
 			}
 		}, "ports", verdictFail, "port 20030/tcp (origin-3) is held by pid 5 (srs); and 3 more", "kill 2 (or choose another --port-base)"},
 		{"origin UDP port taken", func(f *facts) {
 			f.addOrigin("srt_server", "udp", "127.0.0.1", 20074)
 			f.ports[len(f.ports)-1].err, f.ports[len(f.ports)-1].holder = unix.EADDRINUSE, "another process"
 		}, "ports", verdictFail, "port 20074/udp (origin-7) is held by another process", "ss -uanp 'sport = :20074'"},
-		{"origin port refused", func(f *facts) { f.ports[4].err = unix.EACCES }, "ports", verdictFail, "port 20020/tcp (origin-2): permission denied", ""},
+		{"origin port refused", func(f *facts) { f.originPorts()[2].err = unix.EACCES }, "ports", verdictFail, "port 20020/tcp (origin-2): permission denied", ""},
 
 		{"old SRS on all interfaces", func(f *facts) {
 			f.setup.version = srsconf.Version{Major: 7, Revision: 18}

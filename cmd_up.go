@@ -229,6 +229,7 @@ func (in *instance) report(ctx context.Context) report {
 		Started:  in.started,
 		RTMP:     in.proxy.RTMPAddr().String(),
 		HTTP:     in.proxy.HTTPAddr().String(),
+		API:      in.proxy.APIAddr().String(),
 		StateDir: in.cfg.StateDir,
 	}
 }

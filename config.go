@@ -14,10 +14,11 @@ import (
 type Config struct {
 	// Origins is how many to run; 0 means one for each CPU that the proxy leaves.
 	Origins int
-	// RTMP and HTTP are the public addresses, "host:port"; an empty host means
+	// RTMP, HTTP and API are the public addresses, "host:port"; an empty host means
 	// all interfaces.
 	RTMP string
 	HTTP string
+	API  string
 
 	// SRS is the path of the SRS binary, builtinOrigin for the built-in origin,
 	// or "" to search.
@@ -92,8 +93,13 @@ const maxSocketPath = 107
 // itself was checked when it was read. The names in its errors are resolved to
 // their sources by the caller.
 func (c *Config) Validate() error {
-	if sameListener(c.RTMP, c.HTTP) {
-		return &settingError{name: "http", value: c.HTTP, reason: "is the address of rtmp too; give each its own port"}
+	listeners := c.listeners()
+	for i, l := range listeners {
+		for _, before := range listeners[:i] {
+			if sameListener(before.addr, l.addr) {
+				return &settingError{name: l.flag, value: l.addr, reason: "is the address of " + before.flag + " too; give each its own port"}
+			}
+		}
 	}
 	if len(c.Control) > maxSocketPath {
 		return &settingError{name: "control", value: c.Control, reason: fmt.Sprintf(
@@ -105,6 +111,11 @@ func (c *Config) Validate() error {
 			c.MaxConnections+srsReservedFiles, srsReservedFiles, c.NoFile)}
 	}
 	return nil
+}
+
+// listeners are the public addresses and the settings that place them.
+func (c *Config) listeners() []publicListener {
+	return []publicListener{{flag: "rtmp", addr: c.RTMP}, {flag: "http", addr: c.HTTP}, {flag: "api", addr: c.API}}
 }
 
 const (

@@ -25,6 +25,7 @@ type report struct {
 	Started  time.Time `json:"started"`
 	RTMP     string    `json:"rtmp"`
 	HTTP     string    `json:"http"`
+	API      string    `json:"api"`
 	StateDir string    `json:"state_dir"`
 }
 
@@ -116,7 +117,7 @@ func (c *control) refuseSecond() error {
 	case err != nil:
 		return err
 	default:
-		return fmt.Errorf("%w as pid %d (it answers on %s); see it with status, end it with down, or run a second one with its own --state-dir, --rtmp, --http and --port-base",
+		return fmt.Errorf("%w as pid %d (it answers on %s); see it with status, end it with down, or run a second one with its own --state-dir, --rtmp, --http, --api and --port-base",
 			errAlreadyRunning, pid, c.path)
 	}
 }

@@ -71,7 +71,7 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "state-dir", "control":
+	case "rtmp", "http", "api", "state-dir", "control":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent":
 		return reachOrigins

@@ -60,6 +60,11 @@ func settings(stateDir string) []setting {
 			usage: "listen for HTTP-FLV, HTTP-TS and HLS on `ADDR`",
 			apply: field(parseAddress, func(c *Config) *string { return &c.HTTP }),
 		},
+		{
+			name: "api", env: "PROXY_HTTP_API", category: categoryListen, def: "1985",
+			usage: "listen for the HTTP API on `ADDR`",
+			apply: field(parseAddress, func(c *Config) *string { return &c.API }),
+		},
 
 		{
 			name: "origins", env: "SRS_PROXY_ORIGINS", category: categoryOrigins, def: "auto",

@@ -242,6 +242,7 @@ func (s *setup) proxyConfig(vhosts []string) proxy.Config {
 	return proxy.Config{
 		RTMP:         s.cfg.RTMP,
 		HTTP:         s.cfg.HTTP,
+		API:          s.cfg.API,
 		Vhosts:       vhosts,
 		RealIPPrefix: s.cfg.RealIPPrefix.enabled(!s.software.builtin),
 		PerIP:        s.cfg.MaxConnectionsPerIP,
@@ -276,7 +277,7 @@ func (l publicListener) String() string { return fmt.Sprintf("port %d (%s)", l.p
 
 func (s *setup) publicListeners() []publicListener {
 	var all []publicListener
-	for _, l := range []publicListener{{flag: "rtmp", addr: s.cfg.RTMP}, {flag: "http", addr: s.cfg.HTTP}} {
+	for _, l := range s.cfg.listeners() {
 		if a, err := splitAddress(l.addr); err == nil {
 			l.address = a
 			all = append(all, l)

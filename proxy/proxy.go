@@ -2,6 +2,7 @@
 //
 //	RTMP clients ─▶ rtmp.Server ───────┐
 //	HTTP clients ─▶ httpserver.Server ─┼▶ route.Router ─▶ origins
+//	API clients ──▶ api.Server ────────┤
 //	                                   └▶ balancer (who serves what)
 //
 // Each protocol has a package of its own with the same shape: New, Listen, Run.
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/api"
 	"srs-proxy/proxy/httpserver"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
@@ -30,6 +32,7 @@ import (
 type Config struct {
 	RTMP string // where to listen for RTMP, "host:port" or ":port"
 	HTTP string // and for HTTP-FLV, HTTP-TS, MP3, AAC, HLS, DASH and files
+	API  string // and for the HTTP API
 
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
@@ -45,6 +48,7 @@ type Proxy struct {
 	router *route.Router
 	rtmp   *rtmp.Server
 	http   *httpserver.Server
+	api    *api.Server
 }
 
 // New returns a Proxy over bal.
@@ -56,11 +60,14 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	if cfg.DialTimeout > 0 {
 		web.DialTimeout = cfg.DialTimeout
 	}
+	control := api.DefaultConfig()
+	control.Listen, control.Listener = cfg.API, ln
 	return &Proxy{
 		cfg:    cfg,
 		router: router,
 		rtmp:   rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
 		http:   httpserver.New(web, router, log),
+		api:    api.New(control, api.Deps{Origins: bal, Log: log}),
 	}
 }
 
@@ -73,6 +80,11 @@ func (p *Proxy) Listen() error {
 		p.rtmp.Close()
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
+	if err := p.api.Listen(); err != nil {
+		p.rtmp.Close()
+		p.http.Close()
+		return err
+	}
 	return nil
 }
 
@@ -82,12 +94,16 @@ func (p *Proxy) RTMPAddr() net.Addr { return p.rtmp.Addr() }
 // HTTPAddr is where HTTP is served, once Listen has returned.
 func (p *Proxy) HTTPAddr() net.Addr { return p.http.Addr() }
 
+// APIAddr is where the HTTP API is served, once Listen has returned.
+func (p *Proxy) APIAddr() net.Addr { return p.api.Addr() }
+
 // Adjust takes over what of a Config can change while the proxy runs: Vhosts,
 // RealIPPrefix, PerIP and Handshaking. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
 	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
 	p.http.SetPerIP(cfg.PerIP)
+	p.api.SetPerIP(cfg.PerIP)
 }
 
 // Publisher is the address of the client that publishes a stream through this
@@ -100,6 +116,7 @@ func (p *Proxy) Publisher(s balancer.Stream) (client netip.Addr, originID string
 func (p *Proxy) Close() {
 	p.rtmp.Close()
 	p.http.Close()
+	p.api.Close()
 }
 
 // Run serves until ctx is cancelled, then ends all sessions.
@@ -107,5 +124,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.rtmp.Run(ctx) })
 	g.Go(func() error { return p.http.Run(ctx) })
+	g.Go(func() error { return p.api.Run(ctx) })
 	return g.Wait()
 }

@@ -34,7 +34,8 @@ type instance struct {
 	stateDir string
 	rtmp     string
 	http     string
-	first    int // of its ports
+	public   string // the HTTP API
+	first    int    // of its ports
 	args     []string
 	log      output
 	api      http.Client
@@ -73,11 +74,12 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 	in := &instance{
 		t: t, stateDir: filepath.Join(t.TempDir(), "s"), first: first, last: first + perOrigin - 1,
 		rtmp: fmt.Sprintf("127.0.0.1:%d", first), http: fmt.Sprintf("127.0.0.1:%d", first+1),
-		pids: make(map[int]bool),
+		public: fmt.Sprintf("127.0.0.1:%d", first+2),
+		pids:   make(map[int]bool),
 	}
 	in.args = append([]string{
 		"up", "--origins", strconv.Itoa(origins), "--srs", suite.srs, "--state-dir", in.stateDir,
-		"--rtmp", in.rtmp, "--http", in.http, "--port-base", strconv.Itoa(first + perOrigin), "--log-format", "json",
+		"--rtmp", in.rtmp, "--http", in.http, "--api", in.public, "--port-base", strconv.Itoa(first + perOrigin), "--log-format", "json",
 	}, flags...)
 	socket := filepath.Join(in.stateDir, "control.sock")
 	in.api.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -1,0 +1,169 @@
+// Package api is the HTTP API of the whole: one SRS as far as its clients can see.
+//
+//	GET /api/v1/streams ─▶ ask every origin at once (a second at most) ─▶ merge ─▶ one page
+//	GET /api/v1/origins ─▶ what the balancer and the supervisor know, nobody is asked
+//	/api/v1/origins/ID/... ─▶ that origin's own API
+//	/rtc/v1/... ─▶ the handler of WebRTC's signalling
+//
+// An origin that is slow, stopped or broken is missing from an answer, and named in
+// its errors; it never makes the answer fail. The package keeps nothing of what
+// origins say but for a moment, and changes nothing by itself.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/proxy/listener"
+)
+
+// Config of a Server. DefaultConfig has the defaults.
+type Config struct {
+	// Listen is the address, "host:port" or ":port" for all interfaces.
+	Listen   string
+	Listener listener.Config
+
+	// HeaderTimeout and MaxHeader bound a client's request header.
+	HeaderTimeout time.Duration
+	MaxHeader     int
+	// IdleTimeout ends a client's connection that sends no further request.
+	IdleTimeout time.Duration
+	// StopTimeout is how long answers may go on after a stop.
+	StopTimeout time.Duration
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Listen:        ":1985",
+		HeaderTimeout: 5 * time.Second,
+		MaxHeader:     16 << 10,
+		IdleTimeout:   60 * time.Second,
+		StopTimeout:   2 * time.Second,
+	}
+}
+
+// Origins is what the package needs of a balancer.
+type Origins interface {
+	// Origins lists all origins by ID.
+	Origins(ctx context.Context) ([]balancer.Status, error)
+}
+
+// Deps are what a Server works with.
+type Deps struct {
+	Origins Origins
+	// RTC answers for /rtc/v1/; nil is not found.
+	RTC http.Handler
+	Log *slog.Logger
+}
+
+// Server serves the API.
+type Server struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	handler http.Handler
+
+	ln       *listener.Listener
+	stop     context.Context // is cancelled when the server stops
+	stopping context.CancelCauseFunc
+	handlers gate
+}
+
+// errStopping is the cause of requests that end because the proxy stops.
+var errStopping = errors.New("the proxy is stopping")
+
+// New returns a Server; it does nothing yet.
+func New(cfg Config, deps Deps) *Server {
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log}
+	s.stop, s.stopping = context.WithCancelCause(context.Background())
+	s.handler = s.routes()
+	return s
+}
+
+// Listen binds the address.
+func (s *Server) Listen() error {
+	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
+	if err != nil {
+		return fmt.Errorf("listen for the HTTP API on %s: %w", s.cfg.Listen, err)
+	}
+	s.ln = ln
+	return nil
+}
+
+// Addr is where the server listens, after Listen.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// SetPerIP changes the limit of connections of one client address, see listener.Config.
+func (s *Server) SetPerIP(n int) { s.ln.SetPerIP(n) }
+
+// Close frees the address of a server that will not Run.
+func (s *Server) Close() error { return s.ln.Close() }
+
+// Run serves until ctx is cancelled and returns when all answers have ended. A
+// clean stop returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	hs := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: s.cfg.HeaderTimeout,
+		MaxHeaderBytes:    s.cfg.MaxHeader,
+		IdleTimeout:       s.cfg.IdleTimeout,
+		// What net/http has to say is about single clients: broken requests, hang-ups.
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- hs.Serve(s.ln) }()
+
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)
+	case <-ctx.Done():
+	}
+	s.stopping(errStopping)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
+	defer cancel()
+	if hs.Shutdown(grace) != nil {
+		hs.Close()
+	}
+	if err == nil {
+		<-served // http.ErrServerClosed
+	}
+	s.handlers.close()
+	return err
+}
+
+// gate counts handlers in and, once closed, lets no more in. net/http doesn't wait
+// for the handlers of connections that it closed.
+type gate struct {
+	mu     sync.Mutex // guards closed, and Add against Wait
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.inside.Add(1)
+	return true
+}
+
+func (g *gate) leave() { g.inside.Done() }
+
+// close waits until everyone inside has left.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
+}
