@@ -16,31 +16,35 @@ type publishers struct {
 }
 
 type publisher struct {
-	conn   *Conn
-	client netip.Addr
+	session any // *Conn or *Held
+	client  netip.Addr
+	origin  string
 }
 
 // Publishes says that a client publishes the stream of c's lease, until c closes.
 // Of two it is the first: an origin refuses the other one, or has seen the first go
 // when we have not yet.
 func (c *Conn) Publishes(client netip.Addr) {
-	p := &c.router.publishers
+	c.router.publishers.add(c.Lease.Stream, publisher{c, client, c.Lease.Origin.ID})
+}
+
+func (p *publishers) add(s balancer.Stream, who publisher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byStream == nil {
 		p.byStream = make(map[balancer.Stream][]publisher)
 	}
-	p.byStream[c.Lease.Stream] = append(p.byStream[c.Lease.Stream], publisher{c, client})
+	p.byStream[s] = append(p.byStream[s], who)
 }
 
-func (p *publishers) remove(c *Conn) {
+func (p *publishers) remove(s balancer.Stream, session any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := slices.DeleteFunc(p.byStream[c.Lease.Stream], func(o publisher) bool { return o.conn == c })
+	left := slices.DeleteFunc(p.byStream[s], func(o publisher) bool { return o.session == session })
 	if len(left) == 0 {
-		delete(p.byStream, c.Lease.Stream)
+		delete(p.byStream, s)
 	} else {
-		p.byStream[c.Lease.Stream] = left
+		p.byStream[s] = left
 	}
 }
 
@@ -54,5 +58,5 @@ func (r *Router) Publisher(s balancer.Stream) (client netip.Addr, originID strin
 	if len(all) == 0 {
 		return netip.Addr{}, "", false
 	}
-	return all[0].client, all[0].conn.Lease.Origin.ID, true
+	return all[0].client, all[0].origin, true
 }

@@ -4,7 +4,8 @@
 //	                   ▲        └ failed: report, exclude ┘
 //	                   └────── another origin, at most 3 ─┘
 //
-// It knows neither protocols nor placement: the balancer says where, the caller's
+// Hold is the same without the dial and the socket, for a session whose media are
+// datagrams. The package knows neither protocols nor placement: the balancer says where, the caller's
 // try function speaks first.
 package route
 
@@ -37,9 +38,11 @@ const (
 	RTMP Proto = iota
 	HTTP
 	API
+	RTC
+	SRT
 )
 
-func (p Proto) String() string { return [...]string{"rtmp", "http", "api"}[p] }
+func (p Proto) String() string { return [...]string{"rtmp", "http", "api", "rtc", "srt"}[p] }
 
 // Errors of Connect, besides those of the balancer.
 var (
@@ -130,7 +133,7 @@ type Conn struct {
 func (c *Conn) Close() error {
 	err := c.TCPConn.Close()
 	if c.held.CompareAndSwap(true, false) {
-		c.router.publishers.remove(c)
+		c.router.publishers.remove(c.Lease.Stream, c)
 		c.router.release(c.Lease)
 	}
 	return err
@@ -168,8 +171,23 @@ func Retry(err error) error {
 // dial fails, the origin is reported and excluded and another one is tried. The
 // caller closes the Conn.
 func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, try func(ctx context.Context, c *Conn) error) (*Conn, error) {
+	var conn *Conn
+	_, err := r.place(ctx, s, role, proto, func(lease balancer.Lease) (err error) {
+		conn, err = r.connectTo(ctx, lease, proto, try)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	conn.held.Store(true)
+	return conn, nil
+}
+
+// place finds an origin that takes a session. If it does, the session is counted and
+// the lease held; the caller releases both.
+func (r *Router) place(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, take func(balancer.Lease) error) (balancer.Lease, error) {
 	if !r.admit(role) {
-		return nil, ErrBusy
+		return balancer.Lease{}, ErrBusy
 	}
 	var exclude []string
 	var last error
@@ -182,16 +200,16 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 		}
 		if err != nil {
 			r.sessions.Add(-1)
-			return nil, errors.Join(err, last)
+			return balancer.Lease{}, errors.Join(err, last)
 		}
-		c, err := r.connectTo(ctx, lease, proto, try)
-		if err == nil {
-			return c, nil
+		if err = take(lease); err == nil {
+			r.bal.ReportDial(ctx, lease.Origin.ID, nil)
+			return lease, nil
 		}
 		var again retryError
 		if !errors.As(err, &again) || ctx.Err() != nil {
 			r.release(lease)
-			return nil, err
+			return balancer.Lease{}, err
 		}
 		r.bal.ReportDial(ctx, lease.Origin.ID, err)
 		level := slog.LevelWarn
@@ -204,7 +222,7 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 		r.giveBack(lease)
 	}
 	r.sessions.Add(-1)
-	return nil, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
+	return balancer.Lease{}, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
 }
 
 // An origin that has just died owns its streams until its publishers' sessions and
@@ -245,7 +263,7 @@ func (r *Router) admit(role balancer.Role) bool {
 func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Proto, try func(context.Context, *Conn) error) (*Conn, error) {
 	addr := endpoint(lease.Origin, proto)
 	if addr == "" {
-		return nil, fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
+		return nil, noEndpoint(lease, proto)
 	}
 	nc, err := r.dial(ctx, addr)
 	if err != nil {
@@ -258,9 +276,11 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Prot
 			return nil, fmt.Errorf("origin %s: %w", lease.Origin.ID, err)
 		}
 	}
-	r.bal.ReportDial(ctx, lease.Origin.ID, nil)
-	c.held.Store(true)
 	return c, nil
+}
+
+func noEndpoint(lease balancer.Lease, proto Proto) error {
+	return fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
 }
 
 // dial gives up after the DialTimeout. Until then it dials anew every now and then:
@@ -292,6 +312,10 @@ func endpoint(o balancer.Origin, p Proto) string {
 		return o.Endpoints.RTMP
 	case HTTP:
 		return o.Endpoints.HTTP
+	case RTC:
+		return o.Endpoints.RTC
+	case SRT:
+		return o.Endpoints.SRT
 	default:
 		return o.Endpoints.API
 	}
