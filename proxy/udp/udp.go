@@ -22,10 +22,15 @@
 package udp
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // MaxDatagram is the longest payload that is passed on, in bytes: an Ethernet frame
@@ -35,11 +40,8 @@ const MaxDatagram = 2048
 // DefaultTick is how often Handler.Tick is called.
 const DefaultTick = time.Second
 
-// Errors of Shard.Open.
-var (
-	// ErrClosed says that the shard has stopped.
-	ErrClosed = errors.New("the UDP shard has stopped")
-)
+// ErrClosed says that the shard has stopped.
+var ErrClosed = errors.New("the UDP shard has stopped")
 
 // Config of a Server. Zero values mean the defaults.
 type Config struct {
@@ -91,23 +93,13 @@ type Receiver interface {
 	FromOrigin(sh *Shard, payload []byte)
 }
 
-// Stats are counters of datagrams, over all shards, since Listen.
-type Stats struct {
-	FromClients, ToClients int64
-	FromOrigins, ToOrigins int64
-	Flows                  int64 // open now
-
-	// Dropped: too long, sent by who is not the origin of an open flow, not
-	// taken by a socket's buffer or by the route to the receiver.
-	TooLong, Strangers, Unsent int64
-}
-
 // Server has the sockets of one protocol.
 type Server struct {
 	cfg     Config
 	handler Handler
 	sources Sources
 	log     *slog.Logger
+	addr    *net.UDPAddr
 	shards  []*Shard
 }
 
@@ -120,4 +112,70 @@ func New(cfg Config, h Handler, sources Sources, log *slog.Logger) *Server {
 		cfg.Tick = DefaultTick
 	}
 	return &Server{cfg: cfg, handler: h, sources: sources, log: log}
+}
+
+// Listen binds the sockets of all shards, or none. SO_REUSEPORT would let us share
+// the port with whoever set it too (SRS does) and lose a part of the clients to them,
+// so it is proved to be free first.
+func (s *Server) Listen() error {
+	addr, err := net.ResolveUDPAddr("udp", s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	if err := s.bind(addr); err != nil {
+		s.Close()
+		return &net.OpError{Op: "listen", Net: "udp", Addr: addr, Err: err}
+	}
+	return nil
+}
+
+func (s *Server) bind(addr *net.UDPAddr) error {
+	probe, family, err := openPublic(addr, 0, false)
+	if err != nil {
+		return err
+	}
+	port, err := portOf(probe)
+	if closeErr := unix.Close(probe); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	for i := range s.cfg.Shards {
+		sh, err := s.newShard(i, addr, family, port)
+		if err != nil {
+			return err
+		}
+		s.shards = append(s.shards, sh)
+	}
+	s.addr = &net.UDPAddr{IP: addr.IP, Port: port, Zone: addr.Zone}
+	if s.addr.IP == nil {
+		s.addr.IP = net.IPv6unspecified
+	}
+	return nil
+}
+
+// Addr is where the server listens, once Listen has returned: a *net.UDPAddr.
+func (s *Server) Addr() net.Addr { return s.addr }
+
+// Shards are the event loops, once Listen has returned.
+func (s *Server) Shards() []*Shard { return s.shards }
+
+// Run serves until ctx is cancelled; then all flows are closed.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, sh := range s.shards {
+		stop := context.AfterFunc(ctx, sh.stop)
+		defer stop()
+		g.Go(sh.run)
+	}
+	return g.Wait()
+}
+
+// Close frees the addresses of a server that does not Run.
+func (s *Server) Close() {
+	for _, sh := range s.shards {
+		sh.close()
+	}
 }
