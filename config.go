@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"srs-proxy/proxy/access"
 	"srs-proxy/runtime"
 )
 
@@ -57,6 +58,8 @@ type Config struct {
 	MaxHandshaking      int
 	DialTimeout         time.Duration
 	LeaseIdle           time.Duration
+	// Access says who may publish and play.
+	Access access.Rules
 
 	LogLevel  slog.Level
 	LogFormat string

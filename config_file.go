@@ -19,8 +19,8 @@ type fileValue struct {
 	line int
 }
 
-// readConfigFile reads a YAML mapping from setting names to scalars. It is
-// strict: a key that is no setting, or is there twice, is an error, because a
+// readConfigFile reads a YAML mapping from setting names to scalars, or to lists of
+// them where the setting is a list. It is strict: a key that is no setting, or is there twice, is an error, because a
 // misspelt key that is silently skipped is found only when it was needed. It
 // walks the nodes instead of decoding into a struct to know each value's line.
 func readConfigFile(path string, all []setting) (map[string]fileValue, error) {
@@ -60,11 +60,20 @@ func parseConfigFile(path string, text []byte, all []setting) (map[string]fileVa
 		if val.Kind == yaml.AliasNode {
 			val = val.Alias
 		}
-		if val.Kind != yaml.ScalarNode || val.Tag == "!!null" {
-			return nil, usageErrorf("%s:%d: %s has no single value; write \"%s: VALUE\" (%s)",
-				path, key.Line, key.Value, key.Value, strings.ReplaceAll(settingNamed(key.Value, all).usage, "`", ""))
+		s := settingNamed(key.Value, all)
+		items := []*yaml.Node{val}
+		if s.isList && val.Kind == yaml.SequenceNode {
+			items = val.Content
 		}
-		values[key.Value] = fileValue{text: val.Value, file: path, line: val.Line}
+		words := make([]string, 0, len(items))
+		for _, item := range items {
+			if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
+				return nil, usageErrorf("%s:%d: %s has no single value; write \"%s: VALUE\" (%s)",
+					path, key.Line, key.Value, key.Value, strings.ReplaceAll(s.usage, "`", ""))
+			}
+			words = append(words, item.Value)
+		}
+		values[key.Value] = fileValue{text: strings.Join(words, ","), file: path, line: val.Line}
 	}
 	return values, nil
 }

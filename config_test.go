@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"srs-proxy/proxy/access"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -75,6 +76,7 @@ func TestEverySettingArrives(t *testing.T) {
 		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
+		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
 		"log-max-size": "2M", "log-keep": "13",
 	}
@@ -92,12 +94,22 @@ func TestEverySettingArrives(t *testing.T) {
 		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
+		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
 		LogMaxSize: 2 << 20, LogKeep: 13,
 	}
 	if got := configString(cfg.Config); got != configString(want) {
 		t.Errorf("config\n got %s\nwant %s", got, configString(want))
 	}
+}
+
+func accessList(t *testing.T, text string) access.List {
+	t.Helper()
+	l, err := access.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func configString(c Config) string { return strings.ReplaceAll(slog.AnyValue(c).String(), " ", "\n") }
@@ -135,6 +147,8 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"nothing like it", nil, nil, "zzzzzzzzzzzz: 3\n", []string{"c.yaml:1", "the settings are rtmp, http"}},
 		{"key twice", nil, nil, "http: 80\nhttp: 81\n", []string{"c.yaml:2", "line 1 already"}},
 		{"no value", nil, nil, "http:\n", []string{"c.yaml:1", "http: VALUE"}},
+		{"a bad entry of a list", nil, nil, "allow: [10.0.0.1, 10.0.0]\n", []string{"c.yaml:1: allow", `"10.0.0"`, "publish:10.0.0.0/8"}},
+		{"not a flat list", nil, nil, "allow:\n  - [10.0.0.1]\n", []string{"c.yaml:1", "allow: VALUE"}},
 		{"a list", nil, nil, "origin-cpus:\n  - 1\n", []string{"c.yaml:1", "origin-cpus: VALUE"}},
 		{"not a mapping", nil, nil, "- a\n", []string{"c.yaml:1", "origins: 8"}},
 		{"not YAML", nil, nil, "a: [\n", []string{"c.yaml", "not YAML"}},

@@ -36,6 +36,33 @@ func (f *settingSwitch) Apply(set *flag.FlagSet) error {
 // String is the help's line.
 func (f *settingSwitch) String() string { return cli.FlagStringer(&f.BoolFlag) }
 
+// settingList is one whose values are joined when it is given several times, where a
+// plain flag would forget all but the last.
+type settingList struct{ cli.StringFlag }
+
+// Apply registers the flag without the variable.
+func (f *settingList) Apply(set *flag.FlagSet) error {
+	set.Var(new(joined), f.Name, f.Usage)
+	return nil
+}
+
+// String is the help's line.
+func (f *settingList) String() string { return cli.FlagStringer(&f.StringFlag) }
+
+// joined is a flag.Value that keeps all it was given.
+type joined string
+
+func (j *joined) String() string { return string(*j) }
+
+// Set adds a value.
+func (j *joined) Set(v string) error {
+	if *j != "" && v != "" {
+		v = string(*j) + "," + v
+	}
+	*j = joined(v)
+	return nil
+}
+
 // settingFlags are the flags of the settings called for, all when names is
 // empty, and --config.
 func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
@@ -53,9 +80,12 @@ func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
 			}})
 			continue
 		}
-		flags = append(flags, &settingFlag{cli.StringFlag{
-			Name: s.name, EnvVars: []string{s.env}, Category: s.category, DefaultText: s.def, Usage: s.usage,
-		}})
+		plain := cli.StringFlag{Name: s.name, EnvVars: []string{s.env}, Category: s.category, DefaultText: s.def, Usage: s.usage}
+		if s.isList {
+			flags = append(flags, &settingList{plain})
+		} else {
+			flags = append(flags, &settingFlag{plain})
+		}
 	}
 	return flags
 }

@@ -75,7 +75,7 @@ func reachOf(name string) reach {
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent":
 		return reachOrigins
-	case "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "log-level", "log-max-size", "log-keep":
+	case "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "allow", "deny", "log-level", "log-max-size", "log-keep":
 		return reachLive
 	default:
 		return reachRestart

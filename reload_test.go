@@ -18,6 +18,7 @@ func TestEverySettingHasAReach(t *testing.T) {
 		"max-connections": reachOrigins, "origin-cpus": reachOrigins, "cpu-layout": reachOrigins, "nofile": reachOrigins,
 		"die-with-parent": reachOrigins,
 		"proxy-cpus":      reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-handshaking": reachLive,
+		"allow": reachLive, "deny": reachLive,
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,
 		"dial-timeout": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart,
 	}

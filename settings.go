@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"srs-proxy/proxy/access"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -21,6 +22,8 @@ type setting struct {
 	def   string
 	// isSwitch makes a flag without a value: --name is --name=true.
 	isSwitch bool
+	// isList lets the flag be given several times: the values are joined by commas.
+	isList bool
 	// apply reads a value into the Config. Its error completes the sentence that
 	// begins with the value.
 	apply func(c *Config, value string) error
@@ -152,6 +155,16 @@ func settings(stateDir string) []setting {
 			name: "lease-idle", env: "SRS_PROXY_LEASE_IDLE", category: categoryLimits, def: "60s",
 			usage: "keep a stream's origin for `DURATION` after its last session",
 			apply: field(parseDuration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.LeaseIdle }),
+		},
+		{
+			name: "allow", env: "SRS_PROXY_ALLOW", category: categoryLimits, isList: true,
+			usage: "let only `LIST` publish or play, such as publish:10.0.0.0/8,play:192.0.2.7; a role without entries is for everybody",
+			apply: field(access.Parse, func(c *Config) *access.List { return &c.Access.Allow }),
+		},
+		{
+			name: "deny", env: "SRS_PROXY_DENY", category: categoryLimits, isList: true,
+			usage: "let `LIST` not publish or play, whatever --allow says",
+			apply: field(access.Parse, func(c *Config) *access.List { return &c.Access.Deny }),
 		},
 
 		{

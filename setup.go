@@ -249,6 +249,7 @@ func (s *setup) proxyConfig(vhosts []string) proxy.Config {
 		Handshaking:  s.cfg.MaxHandshaking,
 		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
 		DialTimeout:  s.cfg.DialTimeout,
+		Access:       s.cfg.Access,
 	}
 }
 

@@ -20,12 +20,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/api"
 	"srs-proxy/proxy/httpserver"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/rtmp"
+	"srs-proxy/proxy/source"
 )
 
 // Config of a Proxy. Zero values mean the defaults of the protocol packages.
@@ -40,20 +42,25 @@ type Config struct {
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
+	Access       access.Rules  // who may publish and play
 }
 
 // Proxy serves all protocols.
 type Proxy struct {
-	cfg    Config
-	router *route.Router
-	rtmp   *rtmp.Server
-	http   *httpserver.Server
-	api    *api.Server
+	cfg     Config
+	router  *route.Router
+	sources *source.Pool
+	rtmp    *rtmp.Server
+	http    *httpserver.Server
+	api     *api.Server
 }
 
 // New returns a Proxy over bal.
 func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
-	router := route.New(route.Config{Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions}, bal, log)
+	sources := source.New()
+	router := route.New(route.Config{
+		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources,
+	}, bal, log)
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
 	web.Listen, web.Listener = cfg.HTTP, ln
@@ -63,11 +70,12 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	control := api.DefaultConfig()
 	control.Listen, control.Listener = cfg.API, ln
 	return &Proxy{
-		cfg:    cfg,
-		router: router,
-		rtmp:   rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
-		http:   httpserver.New(web, router, log),
-		api:    api.New(control, api.Deps{Origins: bal, Log: log}),
+		cfg:     cfg,
+		router:  router,
+		sources: sources,
+		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
+		http:    httpserver.New(web, router, log),
+		api:     api.New(control, api.Deps{Origins: bal, Log: log}),
 	}
 }
 
@@ -97,14 +105,19 @@ func (p *Proxy) HTTPAddr() net.Addr { return p.http.Addr() }
 // APIAddr is where the HTTP API is served, once Listen has returned.
 func (p *Proxy) APIAddr() net.Addr { return p.api.Addr() }
 
-// Adjust takes over what of a Config can change while the proxy runs: Vhosts,
+// Adjust takes over what of a Config can change while the proxy runs: Vhosts, Access,
 // RealIPPrefix, PerIP and Handshaking. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
+	p.router.SetAccess(cfg.Access)
 	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
 	p.http.SetPerIP(cfg.PerIP)
 	p.api.SetPerIP(cfg.PerIP)
 }
+
+// Client is whose session an origin of this machine means by a peer's address, now or
+// a moment ago; see package source.
+func (p *Proxy) Client(peer netip.Addr) (netip.AddrPort, bool) { return p.sources.Client(peer) }
 
 // Publisher is the address of the client that publishes a stream through this
 // proxy, and the ID of the origin that it does so at.

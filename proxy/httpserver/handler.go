@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/route"
 )
 
@@ -49,6 +50,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if err := s.router.Allow(balancer.Play, client(r).Addr()); err != nil {
+		s.fail(w, r, t, err)
+		return
+	}
 	if t.kind == live {
 		s.serveLive(w, r, t)
 		return
@@ -85,6 +90,7 @@ func failure(err error) (status int, text string) {
 	}{
 		{balancer.ErrNoOrigin, http.StatusServiceUnavailable},
 		{balancer.ErrTooManyStreams, http.StatusServiceUnavailable},
+		{access.ErrDenied, http.StatusForbidden},
 		{route.ErrBusy, http.StatusServiceUnavailable},
 		{route.ErrNoEndpoint, http.StatusServiceUnavailable},
 		{errStopping, http.StatusServiceUnavailable},

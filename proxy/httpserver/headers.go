@@ -52,13 +52,18 @@ func originHeader(r *http.Request) http.Header {
 	return h
 }
 
+// client is the address and port of the TCP peer.
+func client(r *http.Request) netip.AddrPort {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr) // net/http's own words
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
 // clientIP is the address of the TCP peer.
 func clientIP(r *http.Request) string {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+	if ap := client(r); ap.IsValid() {
+		return ap.Addr().String()
 	}
-	return ap.Addr().Unmap().WithZone("").String()
+	return r.RemoteAddr
 }
 
 // cors is what SRS says to a request with an Origin header. We say it to every

@@ -65,7 +65,8 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	defer context.AfterFunc(s.live, func() { cancel(context.Cause(s.live)) })()
 
 	var head *answerHead
-	conn, err := s.router.Connect(ctx, ses.stream, balancer.Play, route.HTTP, func(ctx context.Context, c *route.Conn) (err error) {
+	req := route.Request{Stream: ses.stream, Role: balancer.Play, Proto: route.HTTP, Client: client(r)}
+	conn, err := s.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) (err error) {
 		head, err = s.ask(ctx, c, r, t)
 		return err
 	})

@@ -194,6 +194,12 @@ func (l *Listener) admit(c *net.TCPConn) *Conn {
 	return &Conn{TCPConn: c, IP: ip, l: l}
 }
 
+// Addr is the client's address and port.
+func (c *Conn) Addr() netip.AddrPort {
+	a, _ := c.RemoteAddr().(*net.TCPAddr)
+	return netip.AddrPortFrom(c.IP, a.AddrPort().Port())
+}
+
 // Close closes the connection; the first call counts it out.
 func (c *Conn) Close() error {
 	err := c.TCPConn.Close()

@@ -19,10 +19,10 @@ type Held struct {
 // Hold takes a session of datagrams to the origin of its stream: as Connect, but
 // take has to do all that is to be done with an origin. It fails with an error of Retry
 // if another origin should be tried. The caller closes the Held when the session ends.
-func (r *Router) Hold(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, take func(ctx context.Context, lease balancer.Lease) error) (*Held, error) {
-	lease, err := r.place(ctx, s, role, proto, func(lease balancer.Lease) error {
-		if endpoint(lease.Origin, proto) == "" {
-			return noEndpoint(lease, proto)
+func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Context, lease balancer.Lease) error) (*Held, error) {
+	lease, err := r.place(ctx, req, func(lease balancer.Lease) error {
+		if endpoint(lease.Origin, req.Proto) == "" {
+			return noEndpoint(lease, req.Proto)
 		}
 		return take(ctx, lease)
 	})

@@ -25,7 +25,7 @@ func taken(context.Context, balancer.Lease) error { return nil }
 func TestHold(t *testing.T) {
 	e := newEnv(t, Config{})
 	e.registerRTC("o0", "o1")
-	h, err := e.router.Hold(t.Context(), stream("a"), balancer.Publish, RTC, taken)
+	h, err := e.router.Hold(t.Context(), Request{Stream: stream("a"), Role: balancer.Publish, Proto: RTC, Client: testClient()}, taken)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestHold(t *testing.T) {
 	if addr, origin, ok := e.router.Publisher(stream("a")); !ok || origin != h.Lease.Origin.ID || addr.String() != "192.0.2.1" {
 		t.Errorf("published by %s at %q", addr, origin)
 	}
-	play, err := e.router.Hold(t.Context(), stream("a"), balancer.Play, RTC, taken)
+	play, err := e.router.Hold(t.Context(), Request{Stream: stream("a"), Role: balancer.Play, Proto: RTC, Client: testClient()}, taken)
 	if err != nil || play.Lease.Origin.ID != h.Lease.Origin.ID {
 		t.Fatalf("the player is on %v, the publisher on %s: %v", play, h.Lease.Origin.ID, err)
 	}
@@ -53,7 +53,7 @@ func TestHoldElsewhere(t *testing.T) {
 	e := newEnv(t, Config{})
 	e.registerRTC("o0", "o1", "o2")
 	var tried []string
-	h, err := e.router.Hold(t.Context(), stream("a"), balancer.Publish, RTC, func(_ context.Context, l balancer.Lease) error {
+	h, err := e.router.Hold(t.Context(), Request{Stream: stream("a"), Role: balancer.Publish, Proto: RTC, Client: testClient()}, func(_ context.Context, l balancer.Lease) error {
 		tried = append(tried, l.Origin.ID)
 		if len(tried) < 3 {
 			return Retry(errors.New("hung up"))
@@ -69,13 +69,13 @@ func TestHoldElsewhere(t *testing.T) {
 	h.Close()
 	refused := errors.New("refused")
 	calls := 0
-	if _, err := e.router.Hold(t.Context(), stream("b"), balancer.Publish, RTC, func(context.Context, balancer.Lease) error {
+	if _, err := e.router.Hold(t.Context(), Request{Stream: stream("b"), Role: balancer.Publish, Proto: RTC, Client: testClient()}, func(context.Context, balancer.Lease) error {
 		calls++
 		return refused
 	}); calls != 1 || !errors.Is(err, refused) {
 		t.Errorf("%d calls: %v", calls, err)
 	}
-	if _, err := e.router.Hold(t.Context(), stream("c"), balancer.Publish, SRT, taken); !errors.Is(err, ErrNoEndpoint) {
+	if _, err := e.router.Hold(t.Context(), Request{Stream: stream("c"), Role: balancer.Publish, Proto: SRT, Client: testClient()}, taken); !errors.Is(err, ErrNoEndpoint) {
 		t.Errorf("without an endpoint: %v", err)
 	}
 	e.wantHeld(0, 0, 0)

@@ -151,7 +151,7 @@ func TestCancelDuringDial(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		failed := make(chan error, 1)
 		go func() {
-			_, err := e.router.Connect(ctx, stream("a"), balancer.Publish, RTMP, nil)
+			_, err := e.router.Connect(ctx, Request{Stream: stream("a"), Role: balancer.Publish, Proto: RTMP, Client: testClient()}, nil)
 			failed <- err
 		}()
 		<-p.picked
@@ -191,7 +191,7 @@ func TestCancelledBefore(t *testing.T) {
 	e.origin("o0")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := e.router.Connect(ctx, stream("a"), balancer.Play, RTMP, nil); !errors.Is(err, context.Canceled) {
+	if _, err := e.router.Connect(ctx, Request{Stream: stream("a"), Role: balancer.Play, Proto: RTMP, Client: testClient()}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	e.wantHeld(0, 0, 0)
@@ -204,7 +204,7 @@ func TestCancelDuringTry(t *testing.T) {
 	e.origin("o1")
 	ctx, cancel := context.WithCancel(context.Background())
 	tries := 0
-	_, err := e.router.Connect(ctx, stream("a"), balancer.Play, RTMP, func(ctx context.Context, _ *Conn) error {
+	_, err := e.router.Connect(ctx, Request{Stream: stream("a"), Role: balancer.Play, Proto: RTMP, Client: testClient()}, func(ctx context.Context, _ *Conn) error {
 		tries++
 		cancel()
 		return Retry(ctx.Err())

@@ -5,8 +5,9 @@
 //	                   └────── another origin, at most 3 ─┘
 //
 // Hold is the same without the dial and the socket, for a session whose media are
-// datagrams. The package knows neither protocols nor placement: the balancer says where, the caller's
-// try function speaks first.
+// datagrams. The package knows neither protocols nor placement: the balancer says
+// where, the caller's try function speaks first. Who may publish and play at all is
+// asked here too, also for requests that are no session (Allow).
 package route
 
 import (
@@ -15,13 +16,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/protocol/streamurl"
+	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/source"
 )
 
 // Defaults of Config.
@@ -59,6 +63,19 @@ type Config struct {
 	DialTimeout time.Duration // of one dial; 0 means 1 s
 	Attempts    int           // origins tried for one session; 0 means 3
 	MaxSessions int           // of all protocols; 0 means no limit
+	Access      access.Rules  // who may publish and play
+	// Sources are the addresses from which origins of this machine are dialed for
+	// RTMP, so that they tell clients apart; nil dials as the kernel likes.
+	Sources *source.Pool
+}
+
+// Request is what a session asks for.
+type Request struct {
+	Stream balancer.Stream
+	Role   balancer.Role
+	Proto  Proto
+	// Client is whose session it is.
+	Client netip.AddrPort
 }
 
 // Router connects sessions to origins.
@@ -67,10 +84,12 @@ type Router struct {
 	bal      balancer.Balancer
 	log      *slog.Logger
 	vhosts   atomic.Pointer[streamurl.Vhosts]
+	access   atomic.Pointer[access.Rules]
 	dialer   net.Dialer
 	sessions atomic.Int64
 
-	publishers publishers
+	publishers     publishers
+	toldSourceless atomic.Bool // see sourceless
 }
 
 // New returns a Router over bal.
@@ -83,6 +102,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
 	}
 	r := &Router{cfg: cfg, bal: bal, log: log}
 	r.SetVhosts(cfg.Vhosts...)
+	r.SetAccess(cfg.Access)
 	r.dialer = net.Dialer{Timeout: synPatience, KeepAlive: -1, Control: control}
 	r.dialer.SetMultipathTCP(false)
 	return r
@@ -98,6 +118,15 @@ func control(_, _ string, rc syscall.RawConn) error {
 func (r *Router) SetVhosts(names ...string) {
 	v := streamurl.NewVhosts(names...)
 	r.vhosts.Store(&v)
+}
+
+// SetAccess changes who may publish and play, for sessions from now on.
+func (r *Router) SetAccess(rules access.Rules) { r.access.Store(&rules) }
+
+// Allow says whether a client may publish or play: the error is access.ErrDenied.
+// Connect and Hold ask it themselves; this is for requests that do without.
+func (r *Router) Allow(role balancer.Role, client netip.Addr) error {
+	return r.access.Load().Check(role, client)
 }
 
 // Stream is the routing key of a URL: its vhost is folded to what the origins know.
@@ -124,6 +153,8 @@ type Conn struct {
 	Lease balancer.Lease
 
 	router *Router
+	source netip.Addr // that it was dialed from, if it has one of its own
+	closed atomic.Bool
 	// held tells that the Conn was handed out, and Close gives the lease back;
 	// until then the lease is Connect's, whatever a try function does.
 	held atomic.Bool
@@ -132,6 +163,9 @@ type Conn struct {
 // Close closes the socket and gives the lease back.
 func (c *Conn) Close() error {
 	err := c.TCPConn.Close()
+	if c.closed.CompareAndSwap(false, true) {
+		c.router.releaseSource(c.source)
+	}
 	if c.held.CompareAndSwap(true, false) {
 		c.router.publishers.remove(c.Lease.Stream, c)
 		c.router.release(c.Lease)
@@ -170,10 +204,10 @@ func Retry(err error) error {
 // first on each new connection; when it fails with an error of Retry, and when a
 // dial fails, the origin is reported and excluded and another one is tried. The
 // caller closes the Conn.
-func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, try func(ctx context.Context, c *Conn) error) (*Conn, error) {
+func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.Context, c *Conn) error) (*Conn, error) {
 	var conn *Conn
-	_, err := r.place(ctx, s, role, proto, func(lease balancer.Lease) (err error) {
-		conn, err = r.connectTo(ctx, lease, proto, try)
+	_, err := r.place(ctx, req, func(lease balancer.Lease) (err error) {
+		conn, err = r.connectTo(ctx, lease, req, try)
 		return err
 	})
 	if err != nil {
@@ -183,17 +217,20 @@ func (r *Router) Connect(ctx context.Context, s balancer.Stream, role balancer.R
 	return conn, nil
 }
 
-// place finds an origin that takes a session. If it does, the session is counted and
-// the lease held; the caller releases both.
-func (r *Router) place(ctx context.Context, s balancer.Stream, role balancer.Role, proto Proto, take func(balancer.Lease) error) (balancer.Lease, error) {
-	if !r.admit(role) {
+// place finds an origin that takes a session, if the client may have it at all. Then
+// the session is counted and the lease held; the caller releases both.
+func (r *Router) place(ctx context.Context, req Request, take func(balancer.Lease) error) (balancer.Lease, error) {
+	if err := r.Allow(req.Role, req.Client.Addr()); err != nil {
+		return balancer.Lease{}, err
+	}
+	if !r.admit(req.Role) {
 		return balancer.Lease{}, ErrBusy
 	}
 	var exclude []string
 	var last error
 	patience := time.Now().Add(ownerPatience)
 	for attempt := 0; attempt < r.cfg.Attempts; attempt++ {
-		lease, err := r.bal.Pick(ctx, balancer.Request{Stream: s, Role: role, Exclude: exclude})
+		lease, err := r.bal.Pick(ctx, balancer.Request{Stream: req.Stream, Role: req.Role, Exclude: exclude})
 		if errors.Is(err, balancer.ErrOwnerUnreachable) && last != nil && time.Now().Before(patience) && sleep(ctx, ownerPause) {
 			exclude, attempt = nil, -1 // by now it may be gone, or back
 			continue
@@ -216,7 +253,7 @@ func (r *Router) place(ctx context.Context, s balancer.Stream, role balancer.Rol
 		if last != nil && attempt == 0 { // the owner, once more
 			level = slog.LevelDebug
 		}
-		r.log.Log(ctx, level, "origin did not take the session, trying another", "stream", s.String(), "origin", lease.Origin.ID, "proto", proto.String(), "cause", err)
+		r.log.Log(ctx, level, "origin did not take the session, trying another", "stream", req.Stream.String(), "origin", lease.Origin.ID, "proto", req.Proto.String(), "cause", err)
 		exclude = append(exclude, lease.Origin.ID)
 		last = err
 		r.giveBack(lease)
@@ -260,16 +297,18 @@ func (r *Router) admit(role balancer.Role) bool {
 	}
 }
 
-func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, proto Proto, try func(context.Context, *Conn) error) (*Conn, error) {
-	addr := endpoint(lease.Origin, proto)
+func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, req Request, try func(context.Context, *Conn) error) (*Conn, error) {
+	addr := endpoint(lease.Origin, req.Proto)
 	if addr == "" {
-		return nil, noEndpoint(lease, proto)
+		return nil, noEndpoint(lease, req.Proto)
 	}
-	nc, err := r.dial(ctx, addr)
+	from := r.takeSource(req, addr)
+	nc, err := r.dialFrom(ctx, from, addr)
 	if err != nil {
+		r.releaseSource(from)
 		return nil, Retry(fmt.Errorf("dial origin %s: %w", lease.Origin.ID, err))
 	}
-	c := &Conn{TCPConn: nc.(*net.TCPConn), Lease: lease, router: r}
+	c := &Conn{TCPConn: nc.(*net.TCPConn), Lease: lease, router: r, source: from}
 	if try != nil {
 		if err := try(ctx, c); err != nil {
 			c.Close()
@@ -286,11 +325,11 @@ func noEndpoint(lease balancer.Lease, proto Proto) error {
 // dial gives up after the DialTimeout. Until then it dials anew every now and then:
 // an origin whose accept queue is full, as a thousand clients at once make it, drops
 // the SYN, and the kernel sends another one only a second later.
-func (r *Router) dial(ctx context.Context, addr string) (net.Conn, error) {
+func (r *Router) dial(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DialTimeout)
 	defer cancel()
 	for {
-		nc, err := r.dialer.DialContext(ctx, "tcp", addr)
+		nc, err := d.DialContext(ctx, "tcp", addr)
 		if err == nil || ctx.Err() != nil || !isTimeout(err) {
 			return nc, err
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -33,6 +34,8 @@ func newEnv(t *testing.T, cfg Config) *env {
 func stream(name string) balancer.Stream {
 	return balancer.Stream{Vhost: balancer.DefaultVhost, App: "live", Name: name}
 }
+
+func testClient() netip.AddrPort { return netip.MustParseAddrPort("203.0.113.9:50123") }
 
 // register makes an origin known that listens at addr.
 func (e *env) register(id, addr string) {
@@ -84,7 +87,7 @@ func (e *env) pin(name, id string, role balancer.Role) (release func()) {
 
 func (e *env) connect(name string, role balancer.Role, try func(context.Context, *Conn) error) (*Conn, error) {
 	e.t.Helper()
-	c, err := e.router.Connect(context.Background(), stream(name), role, RTMP, try)
+	c, err := e.router.Connect(context.Background(), Request{Stream: stream(name), Role: role, Proto: RTMP, Client: testClient()}, try)
 	if c != nil {
 		e.t.Cleanup(func() { c.Close() })
 	}
@@ -357,7 +360,7 @@ func TestNoEndpoint(t *testing.T) {
 	e := newEnv(t, Config{})
 	e.origin("o0")
 	for _, proto := range []Proto{HTTP, API} {
-		_, err := e.router.Connect(context.Background(), stream("a"), balancer.Play, proto, nil)
+		_, err := e.router.Connect(context.Background(), Request{Stream: stream("a"), Role: balancer.Play, Proto: proto, Client: testClient()}, nil)
 		if !errors.Is(err, ErrNoEndpoint) {
 			t.Errorf("%s: %v", proto, err)
 		}
@@ -373,7 +376,7 @@ func TestEachProtocolHasItsEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for proto, addr := range want {
-		c, err := e.router.Connect(context.Background(), stream("a"), balancer.Play, proto, nil)
+		c, err := e.router.Connect(context.Background(), Request{Stream: stream("a"), Role: balancer.Play, Proto: proto, Client: testClient()}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -421,7 +424,7 @@ func TestDefect7_ConcurrentFirstSessionsMeetOnOneOrigin(t *testing.T) {
 		role := balancer.Role(i % 2)
 		all.Go(func() {
 			<-start
-			c, err := e.router.Connect(context.Background(), stream("a"), role, RTMP, nil)
+			c, err := e.router.Connect(context.Background(), Request{Stream: stream("a"), Role: role, Proto: RTMP, Client: testClient()}, nil)
 			if err != nil {
 				t.Error(err)
 				return

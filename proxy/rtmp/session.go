@@ -13,6 +13,7 @@ import (
 	"srs-proxy/balancer"
 	"srs-proxy/protocol/rtmp"
 	"srs-proxy/protocol/streamurl"
+	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
@@ -99,7 +100,8 @@ func (s *session) setDeadline(ctx context.Context, d time.Duration) {
 // told its message stream when connect returns.
 func (s *session) connect(ctx context.Context) (*upstream, error) {
 	var up *upstream
-	_, err := s.server.router.Connect(ctx, s.stream, s.prelude.role, route.RTMP, func(ctx context.Context, c *route.Conn) error {
+	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr()}
+	_, err := s.server.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) error {
 		up = newUpstream(s, c)
 		return up.open(ctx)
 	})
@@ -141,6 +143,8 @@ func describe(err error) string {
 	switch {
 	case errors.As(err, &r):
 		return r.Error()
+	case errors.Is(err, access.ErrDenied):
+		return access.ErrDenied.Error()
 	case errors.Is(err, route.ErrBusy):
 		return "the server is at its limit of sessions, try again later"
 	case errors.Is(err, balancer.ErrOwnerUnreachable):

@@ -20,7 +20,10 @@ import (
 	"time"
 )
 
-// The addresses are those of 127.64.0.0/10, except the first and the last.
+// Range is the network of the addresses; its first and last are not used.
+const Range = "127.64.0.0/10"
+
+// Range, as numbers.
 const (
 	base = uint32(127)<<24 | 64<<16
 	size = 1 << 22
