@@ -45,7 +45,7 @@ func preflight(f *facts) []finding {
 	found := f.unread
 	for _, check := range []func(*facts) []finding{
 		checkSoftware, checkVariables,
-		checkCPUs, checkSiblings, checkQuota, checkCgroups, checkMemory,
+		checkCPUs, checkSiblings, checkQuota, checkCgroups, checkLimits, checkMemory,
 		checkFiles, checkPipes,
 		checkInstance, checkState, checkDisk,
 		checkConfigs, checkPortPlan, checkPorts, checkExposed,

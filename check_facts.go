@@ -22,7 +22,7 @@ type facts struct {
 	setup *setup
 	// What setup could not decide. What comes after in its order was tried all the
 	// same, so far as it does not depend on it.
-	softwareErr, templateErr, cpusErr, limitErr, portPlanErr error
+	softwareErr, templateErr, cpusErr, limitErr, portPlanErr, priorityErr, oomScoreErr error
 
 	// variables of SRS's in our environment, by name.
 	variables []string
@@ -87,7 +87,7 @@ func gatherFacts(ctx context.Context, cfg *resolved) *facts {
 	readHost(f, "kernel", &f.kernel, kernel, err)
 	memory, err := runtime.ReadMemory()
 	readHost(f, "memory", &f.memory, memory, err)
-	cgroups, err := detectCgroups()
+	cgroups, err := runtime.DetectCgroups(runtime.CgroupConfig{Name: cfg.cgroupName()})
 	readHost(f, "cgroups", &f.cgroups, cgroups, err)
 	bigPipes, err := unlimitedPipes()
 	readHost(f, "pipes", &f.bigPipes, bigPipes, err)
@@ -96,6 +96,8 @@ func gatherFacts(ctx context.Context, cfg *resolved) *facts {
 
 	f.softwareErr = s.chooseSoftware(ctx)
 	f.templateErr = s.readTemplate(ctx)
+	f.priorityErr = s.choosePriorities(ctx)
+	f.oomScoreErr = s.tryOOMScore(ctx)
 	f.cpusErr = s.planCPUs(ctx)
 	f.limitErr = s.raiseLimits(ctx)
 	f.instance, f.instanceErr = runningInstance(cfg.Control)

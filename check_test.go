@@ -138,6 +138,29 @@ func TestPreflight(t *testing.T) {
 		{"quota that is enough", func(f *facts) { f.host.Quota = 8 }, "quota", verdictOK, "8 CPUs", ""},
 		{"no cgroups", func(f *facts) { f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone} }, "cgroups", verdictOK, "without limits", ""},
 
+		{"cgroups switched off", func(f *facts) { f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone}; f.cfg.Cgroup = runtime.CgroupsOff }, "cgroups", verdictOK, "switched off by default of --cgroup", ""},
+
+		{"limits that can be had", func(f *facts) {
+			f.cfg.MemoryMax, f.cfg.Nice = 512*mib, level{true, 3}
+		}, "limits", verdictOK, "each origin has memory 512M, nice 3", ""},
+		{"a quota without its controller", func(f *facts) {
+			f.cfg.CPUQuota, f.cgroups.CPU.Why = 0.5, "not delegated"
+		}, "limits", verdictWarn, "not in force: CPU quota 0.5: not delegated", ""},
+		{"limits without cgroups", func(f *facts) {
+			f.cfg.MemoryMax = gib
+			f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone, Memory: runtime.CgroupFeature{Why: "not mounted"}}
+		}, "limits", verdictWarn, "not in force: memory limit 1G: not mounted", ""},
+		{"memory of a NUMA node", func(f *facts) {
+			f.cfg.CPULayout = runtime.NUMA
+			for i := range f.host.CPUs {
+				f.host.CPUs[i].Node = i % 2
+			}
+			f.setup.host, f.setup.cpus.Origins = f.host, []runtime.CPUSet{{2, 4}, {3, 5}}
+			f.cgroups.Cpuset.By = runtime.CgroupV2
+		}, "limits", verdictOK, "each origin has memory of its own NUMA node only", ""},
+		{"a nice value that cannot be had", func(f *facts) { f.priorityErr = errors.New("flag --nice: nice -5 is less than ours") }, "limits", verdictFail, "flag --nice: nice -5", "AmbientCapabilities"},
+		{"an OOM score that cannot be had", func(f *facts) { f.oomScoreErr = errors.New("flag --oom-score: OOM score -5") }, "limits", verdictFail, "flag --oom-score", "privileges"},
+
 		{"little memory", func(f *facts) { f.memory = runtime.Memory{Total: gib, Available: 300 * mib, Limited: true} }, "memory", verdictWarn, "300M of 1.0G of the cgroup are free", "--origins 2"},
 		{"strict overcommit", func(f *facts) { f.kernel.Overcommit = runtime.OvercommitNever; f.memory.Reservable = gib / 2 }, "memory", verdictWarn, "512M more may be reserved", "vm.overcommit_memory=0"},
 		{"strict overcommit with room", func(f *facts) { f.kernel.Overcommit = runtime.OvercommitNever; f.memory.Reservable = 40 * gib }, "memory", verdictOK, "60G of 64G", ""},

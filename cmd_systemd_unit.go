@@ -71,6 +71,7 @@ func (p *program) systemdUnit(src sources, version int) error {
 	if cfg.value("state-dir").from != fromDefault {
 		u.stateDir = cfg.StateDir
 	}
+	u.cgroup = cgroupNameFor(cfg.Cgroup, u.stateDir)
 	text, err := u.render()
 	if err != nil {
 		return err

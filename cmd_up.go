@@ -115,7 +115,7 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	in.notify.Watch(in.sup)
 	if err := in.sup.Prepare(ctx); err != nil {
 		in.proxy.Close()
-		return interrupted(ctx, err)
+		return interrupted(ctx, in.setup.explainCgroups(err))
 	}
 	if err := errors.Join(in.control.Listen(), runtime.PinSelf(in.setup.cpus.Proxy)); err != nil {
 		in.sup.Close()

@@ -60,6 +60,17 @@ type Config struct {
 	LeaseIdle           time.Duration
 	// Access says who may publish and play.
 	Access access.Rules
+	// DrainDeadline is how long an origin that was replaced keeps its streams.
+	DrainDeadline time.Duration
+
+	// CPUQuota of each origin is in cores and MemoryMax in bytes; 0 for no limit.
+	CPUQuota  float64
+	MemoryMax uint64
+	// Nice and OOMScore of the origins; not given, we decide.
+	Nice, OOMScore level
+	// Cgroup begins the names of the origins' control groups: cgroupAuto, a name, or
+	// runtime.CgroupsOff.
+	Cgroup string
 
 	LogLevel  slog.Level
 	LogFormat string

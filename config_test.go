@@ -79,6 +79,7 @@ func TestEverySettingArrives(t *testing.T) {
 		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
 		"log-max-size": "2M", "log-keep": "13",
+		"drain-deadline": "4m", "cpu-quota": "1.5", "memory-max": "512M", "nice": "-3", "oom-score": "44", "cgroup": "media_1",
 	}
 	for _, s := range settings("/x") {
 		if _, ok := flags[s.name]; !ok {
@@ -97,6 +98,7 @@ func TestEverySettingArrives(t *testing.T) {
 		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
 		LogMaxSize: 2 << 20, LogKeep: 13,
+		DrainDeadline: 4 * time.Minute, CPUQuota: 1.5, MemoryMax: 512 << 20, Nice: level{true, -3}, OOMScore: level{true, 44}, Cgroup: "media_1",
 	}
 	if got := configString(cfg.Config); got != configString(want) {
 		t.Errorf("config\n got %s\nwant %s", got, configString(want))
@@ -120,7 +122,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.HTTP != ":8080" || cfg.PortBase != srsconf.DefaultPortBase || cfg.CPULayout != runtime.Spread ||
-		cfg.LeaseIdle != time.Minute || cfg.DialTimeout != time.Second || cfg.MaxConnectionsPerIP != 1024 || cfg.MaxHandshaking != 2048 {
+		cfg.LeaseIdle != time.Minute || cfg.DrainDeadline != 10*time.Minute || cfg.CPUQuota != 0 || cfg.MemoryMax != 0 ||
+		cfg.Nice.pointer() != nil || cfg.OOMScore.pointer() != nil || cfg.cgroupName() != cgroupNameFor(cgroupAuto, cfg.StateDir) || cfg.DialTimeout != time.Second || cfg.MaxConnectionsPerIP != 1024 || cfg.MaxHandshaking != 2048 {
 		t.Errorf("defaults: %+v", cfg.Config)
 	}
 	if want := filepath.Join(cfg.StateDir, "control.sock"); cfg.Control != want {
@@ -174,6 +177,18 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"small log size", map[string]string{"log-max-size": "63K"}, nil, "", []string{"flag --log-max-size", "64K"}},
 		{"no log size", map[string]string{"log-max-size": ""}, nil, "", []string{"flag --log-max-size", `""`, "32M"}},
 		{"no old logs", nil, map[string]string{"SRS_PROXY_LOG_KEEP": "0"}, "", []string{"variable SRS_PROXY_LOG_KEEP", "from 1"}},
+		{"drain deadline", map[string]string{"drain-deadline": "10"}, nil, "", []string{"flag --drain-deadline", "unit"}},
+		{"drain deadline of a year", map[string]string{"drain-deadline": "8760h"}, nil, "", []string{"flag --drain-deadline", "1s to 168h"}},
+		{"quota in percent", map[string]string{"cpu-quota": "50%"}, nil, "", []string{"flag --cpu-quota", `"50%"`, "0.01 to 1024, such as 0.5 or 2, or off"}},
+		{"no quota", nil, nil, "cpu-quota: 0\n", []string{"c.yaml:1: cpu-quota", "0.01"}},
+		{"quota that is no number", map[string]string{"cpu-quota": "NaN"}, nil, "", []string{"flag --cpu-quota", "cores"}},
+		{"memory without number", nil, map[string]string{"SRS_PROXY_MEMORY_MAX": "lots"}, "", []string{"variable SRS_PROXY_MEMORY_MAX", "512M or 2G, or off"}},
+		{"memory without unit", nil, map[string]string{"SRS_PROXY_MEMORY_MAX": "512"}, "", []string{"variable SRS_PROXY_MEMORY_MAX", "32M or more, or off"}},
+		{"nice", map[string]string{"nice": "20"}, nil, "", []string{"flag --nice", "-20 to 19, or auto"}},
+		{"oom score", map[string]string{"oom-score": "-1001"}, nil, "", []string{"flag --oom-score", "-1000 to 1000, or auto"}},
+		{"cgroup path", map[string]string{"cgroup": "/sys/fs/cgroup/x"}, nil, "", []string{"flag --cgroup", "letters, digits", "or auto or off"}},
+		{"cgroup of a controller", map[string]string{"cgroup": "memory"}, nil, "", []string{"flag --cgroup", "no controller's name"}},
+		{"no cgroup", map[string]string{"cgroup": ""}, nil, "", []string{"flag --cgroup", `""`}},
 		{"long socket path", map[string]string{"control": "/" + strings.Repeat("x", 120)}, nil, "", []string{"flag --control", "107"}},
 		{"empty state dir", map[string]string{"state-dir": ""}, nil, "", []string{"flag --state-dir", "directory"}},
 	}

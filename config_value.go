@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -141,6 +142,80 @@ func parseOneOf(choices ...string) func(string) (string, error) {
 	}
 }
 
+// minMemory is what an idle origin takes, and a little more: below it none would
+// ever be ready.
+const minMemory = 32 << 20
+
+// limitOff is the value that asks for no limit.
+const limitOff = "off"
+
+// parseMemory takes 512M and the like; off is 0.
+func parseMemory(v string) (uint64, error) {
+	if v == limitOff {
+		return 0, nil
+	}
+	n, err := parseSize(v)
+	switch {
+	case err != nil:
+		return 0, errors.New("is not a size; give one such as 512M or 2G, or off")
+	case n < minMemory:
+		return 0, fmt.Errorf("is too little for an origin; give %dM or more, or off", minMemory>>20)
+	}
+	return uint64(n), nil
+}
+
+// maxCores is beyond all machines: more is a slip of the pen, such as percents.
+const maxCores = 1024
+
+// parseCores takes a number of cores, 0.5 or 2; off is 0.
+func parseCores(v string) (float64, error) {
+	if v == limitOff {
+		return 0, nil
+	}
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil || math.IsNaN(n) || n < runtime.MinCPUQuota || n > maxCores {
+		return 0, fmt.Errorf("is not a number of cores; give %g to %d, such as 0.5 or 2, or off", runtime.MinCPUQuota, maxCores)
+	}
+	return n, nil
+}
+
+// level is a whole number that may be left to us.
+type level struct {
+	given bool
+	n     int
+}
+
+// levelAuto is the value that leaves it to us.
+const levelAuto = "auto"
+
+func (l level) pointer() *int {
+	if !l.given {
+		return nil
+	}
+	return &l.n
+}
+
+func parseLevel(lo, hi int) func(string) (level, error) {
+	return func(v string) (level, error) {
+		if v == levelAuto {
+			return level{}, nil
+		}
+		n, err := strconv.Atoi(v)
+		if err != nil || n < lo || n > hi {
+			return level{}, fmt.Errorf("is out of range; give a whole number from %d to %d, or auto", lo, hi)
+		}
+		return level{given: true, n: n}, nil
+	}
+}
+
+// parseCgroup takes a name, auto and off.
+func parseCgroup(v string) (string, error) {
+	if (runtime.CgroupConfig{Name: v}).Validate() != nil {
+		return "", errors.New("is no name for control groups; give up to 64 letters, digits, - and _ that are no controller's name, or auto or off")
+	}
+	return v, nil
+}
+
 // minLogSize keeps a log's last lines, which say why an origin ended, in one file.
 const minLogSize = 64 << 10
 
@@ -149,6 +224,18 @@ func parseLogSize(v string) (int64, error) {
 	if v == "off" {
 		return 0, nil
 	}
+	n, err := parseSize(v)
+	if err != nil {
+		return 0, errors.New("is not a size; give one such as 32M, or off")
+	}
+	if n < minLogSize {
+		return 0, fmt.Errorf("is too small; give %dK or more, or off", minLogSize>>10)
+	}
+	return n, nil
+}
+
+// parseSize takes bytes, or 500K, 32M and 1G.
+func parseSize(v string) (int64, error) {
 	digits, unit := v, int64(1)
 	if v != "" {
 		if i := strings.IndexByte("kmg", v[len(v)-1]|0x20); i >= 0 {
@@ -156,13 +243,7 @@ func parseLogSize(v string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil {
-		return 0, errors.New("is not a size; give one such as 32M, or off")
-	}
-	if n := int64(n) * unit; n >= minLogSize {
-		return n, nil
-	}
-	return 0, fmt.Errorf("is too small; give %dK or more, or off", minLogSize>>10)
+	return int64(n) * unit, err
 }
 
 // parseCPUs takes a list such as 0-3,8; empty leaves the choice to the plan.

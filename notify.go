@@ -41,11 +41,9 @@ type notifier struct {
 // watched is what the notifier needs of the supervisor.
 type watched interface {
 	Progress() (supervisor.Progress, <-chan struct{})
+	// LastTick is when its own loop, which looks after all origins, came round last.
+	LastTick() time.Time
 }
-
-// ticking is a supervisor that tells when its own loop, which looks after all
-// origins, came round last.
-type ticking interface{ LastTick() time.Time }
 
 // newNotifier is nil when nobody wants to know.
 func newNotifier(q quorum, env func(string) (string, bool), log *slog.Logger) *notifier {
@@ -147,12 +145,10 @@ func (n *notifier) isReady() bool {
 // feed sends WATCHDOG=1 unless the supervisor's loop has stood still for as long
 // as systemd would wait for us.
 func (n *notifier) feed() {
-	if t, ok := n.sup.(ticking); ok {
-		last := t.LastTick() // zero before its first round
-		if since := time.Since(last); !last.IsZero() && since > n.watchdog {
-			n.log.Error("the supervisor stands still: systemd's watchdog is not fed", "for", since.Round(time.Millisecond))
-			return
-		}
+	last := n.sup.LastTick() // zero before its first round
+	if since := time.Since(last); !last.IsZero() && since > n.watchdog {
+		n.log.Error("the supervisor stands still: systemd's watchdog is not fed", "for", since.Round(time.Millisecond))
+		return
 	}
 	n.tell(daemon.SdNotifyWatchdog, "")
 }

@@ -387,6 +387,13 @@ func TestUpUnderAServiceManager(t *testing.T) {
 	if m.index(fmt.Sprintf("READY=1|MAINPID=%d|STATUS=2/2 origins ready", r.cmd.Process.Pid)) < 0 {
 		t.Errorf("told %q", m.got)
 	}
+	if err := r.cmd.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.until(t, "the end of a reload", func() bool { return m.index("READY=1|STATUS=reloaded") > 0 })
+	if begin, end := m.index("RELOADING=1|MONOTONIC_USEC="), m.index("READY=1|STATUS=reloaded"); begin < 0 || begin > end {
+		t.Errorf("reloading at %d, reloaded at %d: %q", begin, end, m.got)
+	}
 	rep, _ := r.status(t)
 	for _, o := range rep.Origins {
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", o.PID))

@@ -71,11 +71,13 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "state-dir", "control":
+	case "rtmp", "http", "api", "state-dir", "control", "cgroup":
 		return reachNever
-	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent":
+	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
+		"cpu-quota", "memory-max", "nice", "oom-score":
 		return reachOrigins
-	case "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "allow", "deny", "log-level", "log-max-size", "log-keep":
+	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "allow", "deny",
+		"log-level", "log-max-size", "log-keep":
 		return reachLive
 	default:
 		return reachRestart
@@ -160,7 +162,7 @@ func (in *instance) become(next *setup) {
 func (in *instance) follow(ctx context.Context, old *setup, cfg *resolved, dry bool) (*setup, error) {
 	next := &setup{cfg: cfg, host: old.host, ports: old.ports}
 	next.ports.Base = cfg.PortBase
-	steps := []func(context.Context) error{next.chooseSoftware, next.readTemplate, next.planCPUs, func(context.Context) error {
+	steps := []func(context.Context) error{next.chooseSoftware, next.readTemplate, next.choosePriorities, next.planCPUs, func(context.Context) error {
 		return in.keepCPUs(old, next)
 	}, next.planPorts}
 	if dry {

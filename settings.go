@@ -166,6 +166,36 @@ func settings(stateDir string) []setting {
 			usage: "let `LIST` not publish or play, whatever --allow says",
 			apply: field(access.Parse, func(c *Config) *access.List { return &c.Access.Deny }),
 		},
+		{
+			name: "drain-deadline", env: "SRS_PROXY_DRAIN_DEADLINE", category: categoryLimits, def: "10m",
+			usage: "stop an origin that was replaced or scaled away after `DURATION`, whoever still uses it",
+			apply: field(parseDuration(time.Second, 7*24*time.Hour), func(c *Config) *time.Duration { return &c.DrainDeadline }),
+		},
+		{
+			name: "cpu-quota", env: "SRS_PROXY_CPU_QUOTA", category: categoryLimits, def: limitOff,
+			usage: "let an origin, with all that it starts, use the time of `CORES`, such as 0.5 or 2; off is no limit",
+			apply: field(parseCores, func(c *Config) *float64 { return &c.CPUQuota }),
+		},
+		{
+			name: "memory-max", env: "SRS_PROXY_MEMORY_MAX", category: categoryLimits, def: limitOff,
+			usage: "let an origin, with all that it starts, have `SIZE` of memory, such as 512M or 2G, and no swap; it is killed and restarted when it takes more; off is no limit",
+			apply: field(parseMemory, func(c *Config) *uint64 { return &c.MemoryMax }),
+		},
+		{
+			name: "nice", env: "SRS_PROXY_NICE", category: categoryLimits, def: levelAuto,
+			usage: "give origins the nice value `N`, from -20 (favoured) to 19; auto is that of srs-proxy",
+			apply: field(parseLevel(-20, 19), func(c *Config) *level { return &c.Nice }),
+		},
+		{
+			name: "oom-score", env: "SRS_PROXY_OOM_SCORE", category: categoryLimits, def: levelAuto,
+			usage: fmt.Sprintf("give origins the oom_score_adj `N`, from -1000 (never killed) to 1000; auto is %d more than srs-proxy's own, so that a host without memory loses an origin first", originsOOMScore),
+			apply: field(parseLevel(-1000, 1000), func(c *Config) *level { return &c.OOMScore }),
+		},
+		{
+			name: "cgroup", env: "SRS_PROXY_CGROUP", category: categoryLimits, def: cgroupAuto,
+			usage: "begin the names of the origins' control groups with `NAME`; auto is one for each state dir; off is none, and so no quota and no memory limit",
+			apply: field(parseCgroup, func(c *Config) *string { return &c.Cgroup }),
+		},
 
 		{
 			name: "state-dir", env: "SRS_PROXY_STATE_DIR", category: categoryHost, def: stateDir,

@@ -31,13 +31,14 @@ type setup struct {
 	cpus                      runtime.Plan
 	ports                     srsconf.PortPlan
 	nofile                    uint64
+	oomScore                  *int // of the origins; nil leaves it ours
 }
 
 // newSetup makes all decisions, in the order in which they depend on each other.
 func newSetup(ctx context.Context, cfg *resolved) (*setup, error) {
 	s := &setup{cfg: cfg, ports: srsconf.PortPlan{Base: cfg.PortBase}}
 	for _, decide := range []func(context.Context) error{
-		s.chooseSoftware, s.readTemplate, s.planCPUs, s.planPorts, s.raiseLimits,
+		s.chooseSoftware, s.readTemplate, s.choosePriorities, s.tryOOMScore, s.planCPUs, s.planPorts, s.raiseLimits,
 	} {
 		if err := decide(ctx); err != nil {
 			return nil, err
@@ -169,6 +170,13 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		DieWithParent:  s.cfg.DieWithParent,
 		Reserved:       s.publicPorts(),
 		PlanCPUs:       s.cpusFor,
+		DrainDeadline:  s.cfg.DrainDeadline,
+		Cgroup:         s.cfg.cgroupName(),
+		CPUQuota:       s.cfg.CPUQuota,
+		MemoryMax:      s.cfg.MemoryMax,
+		Nice:           s.cfg.Nice.pointer(),
+		OOMScore:       s.oomScore,
+		Mems:           s.memsFor,
 	}
 }
 

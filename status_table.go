@@ -28,6 +28,9 @@ func writeStatus(w io.Writer, s supervisor.Snapshot, wide, colors bool) error {
 			}
 		}
 	}
+	if wide {
+		return writeLimits(w, s, colors)
+	}
 	return nil
 }
 

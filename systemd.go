@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/template"
 	"unicode/utf8"
+
+	"srs-proxy/runtime"
 )
 
 // unit is what a unit file of ours depends on.
@@ -18,6 +20,8 @@ type unit struct {
 	configFile string
 	stateDir   string
 	nofile     uint64 // 0 for the default
+	// cgroup begins the names of our groups, or is runtime.CgroupsOff.
+	cgroup string
 	// systemd is its version, 0 when that is not known.
 	systemd int
 }
@@ -30,7 +34,7 @@ const (
 	unitEnvironment = "/etc/default/srs-proxy"
 	// unitNofile is what 170,000 sessions and their pipes take.
 	unitNofile = 1048576
-	// subgroupSince has DelegateSubgroup= and RestartSteps=.
+	// subgroupSince has DelegateSubgroup= and RestartSteps=, and Type=notify-reload too.
 	subgroupSince = 254
 )
 
@@ -59,11 +63,11 @@ func (u unit) render() (string, error) {
 	data := struct {
 		Up, Down, StateDirectory, Mounts, Environment, Group string
 		NoFile                                               uint64
-		Modern                                               bool
+		Modern, Groups                                       bool
 	}{
 		Up:          commandLine(u.self, up...),
 		Down:        commandLine(u.self, append([]string{"down"}, down...)...),
-		Environment: unitEnvironment, Group: cgroupName,
+		Environment: unitEnvironment, Group: u.cgroup, Groups: u.cgroup != runtime.CgroupsOff,
 		NoFile: unitNofile, Modern: u.systemd >= subgroupSince,
 	}
 	if u.nofile > 0 {
@@ -145,11 +149,18 @@ StartLimitIntervalSec=0
 [Service]
 # Ready when enough origins are (--ready-quorum): what is ordered after this unit
 # finds a media server. Only the main process is believed, no child of an origin.
+{{- if .Modern}}
+# A reload is over when srs-proxy says so.
+Type=notify-reload
+{{- else}}
 Type=notify
+{{- end}}
 NotifyAccess=main
 EnvironmentFile=-{{.Environment}}
 ExecStart={{.Up}}
+{{- if not .Modern}}
 ExecReload=/bin/kill -HUP $MAINPID
+{{- end}}
 # Stops the proxy and the origins and waits until all are gone, in parallel: 12 s at
 # most until the last one is killed.
 ExecStop=-{{.Down}}
@@ -177,7 +188,7 @@ RestartSec=1
 # It is fed by the loop that looks after the origins. One that hangs is ended with
 # SIGABRT, writes what it was doing to the journal, and is started again.
 WatchdogSec=30
-
+{{if .Groups}}
 # The control groups below this unit are ours: one for each origin.
 Delegate=yes
 {{- if .Modern}}
@@ -190,9 +201,10 @@ DelegateSubgroup={{.Group}}
 # the next srs-proxy sets them again. It runs in the subgroup .control.
 ExecStopPost=-/bin/sh -c 'g=$$(sed -n "s,^0::,,p" /proc/self/cgroup); case $$g in */.control) cd "/sys/fs/cgroup$$g/.." && for c in $$(cat cgroup.subtree_control); do echo -$$c > cgroup.subtree_control; done;; esac'
 {{- end}}
+{{end -}}
 # One origin out of memory is one origin to restart, not the end of the unit.
 OOMPolicy=continue
-# Origins inherit it.
+# The origins' is higher (--oom-score): a host without memory loses one of them first.
 OOMScoreAdjust=-200
 
 # A session takes up to 6 descriptors.

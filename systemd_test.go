@@ -25,13 +25,19 @@ func TestUnitGolden(t *testing.T) {
 	u := unit{
 		self:     "/usr/local/bin/srs-proxy",
 		flags:    []unitFlag{{"origins", "16"}, {"srs", "/opt/my srs/objs/srs"}, {"ready-quorum", "75%"}},
-		stateDir: unitStateDir, systemd: 256,
+		stateDir: unitStateDir, systemd: 256, cgroup: "srs-proxy",
 	}
 	golden(t, "systemd-256.service", render(t, u))
 	u.systemd, u.stateDir, u.nofile = 252, "/data/srs", 65536
 	u.configFile = "/etc/srs-proxy.yaml"
 	u.flags = []unitFlag{{"state-dir", "/data/srs"}, {"control", "/run/srs-proxy.sock"}}
 	golden(t, "systemd-252.service", render(t, u))
+	for _, version := range []int{252, 256} {
+		u.systemd, u.cgroup = version, "off"
+		if text := render(t, u); strings.Contains(text, "Delegate") || strings.Contains(text, "subtree_control") {
+			t.Errorf("without groups the unit for systemd %d asks for them:\n%s", version, text)
+		}
+	}
 }
 
 // options are a unit's settings, as "KEY=VALUE".
@@ -84,8 +90,8 @@ func TestSystemdUnitCommand(t *testing.T) {
 		// Paths are absolute; the flags, and nothing that came from elsewhere.
 		`ExecStart=` + bin + ` up --config "` + conf + `" --srs builtin --origin-cpus 1-2 --control ` + filepath.Join(dir, "c.sock"),
 		`ExecStop=-` + bin + ` down --config "` + conf + `" --control ` + filepath.Join(dir, "c.sock"),
-		"RequiresMountsFor=/srv/media", "Type=notify", "NotifyAccess=main", "KillMode=process", "Restart=on-failure", "Delegate=yes",
-		"DelegateSubgroup=srs-proxy", "OOMPolicy=continue", "LimitNOFILE=1048576", "ExecReload=/bin/kill -HUP $MAINPID", "WatchdogSec=30",
+		"RequiresMountsFor=/srv/media", "Type=notify-reload", "NotifyAccess=main", "KillMode=process", "Restart=on-failure", "Delegate=yes",
+		"DelegateSubgroup=" + cgroupNameFor(cgroupAuto, "/srv/media"), "OOMPolicy=continue", "LimitNOFILE=1048576", "WatchdogSec=30",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("lacks %s:\n%s", want, out)
@@ -94,6 +100,9 @@ func TestSystemdUnitCommand(t *testing.T) {
 	// Go exits with 2 after a panic and after SIGABRT too, so no code may mean "don't restart".
 	if strings.Contains(out, "RestartPreventExitStatus") {
 		t.Error("a crash would not be followed by a start")
+	}
+	if strings.Contains(out, "ExecReload=") {
+		t.Error("two ways to reload")
 	}
 	if strings.Contains(out, "StateDirectory=") {
 		t.Error("a state dir elsewhere is systemd's")
@@ -131,7 +140,7 @@ func TestUnitPassesSystemdAnalyze(t *testing.T) {
 		t.Fatal("the version of systemd is not known")
 	}
 	for _, self := range []string{bin, odd} {
-		u := unit{self: self, stateDir: "/srv/50% odd", systemd: version, flags: []unitFlag{{"vhosts", `/a b/$x "y" 'z' ;`}, {"origins", "3"}}}
+		u := unit{self: self, stateDir: "/srv/50% odd", systemd: version, cgroup: "srs-proxy", flags: []unitFlag{{"vhosts", `/a b/$x "y" 'z' ;`}, {"origins", "3"}}}
 		if errs := verifyUnit(t, analyze, render(t, u)); errs != "" {
 			t.Errorf("systemd-analyze verify: %s", errs)
 		}
@@ -140,7 +149,7 @@ func TestUnitPassesSystemdAnalyze(t *testing.T) {
 		t.Error("a path that systemd refuses")
 	}
 	// It does see what is wrong.
-	u := unit{self: bin + "-is-not-there", stateDir: unitStateDir, systemd: version}
+	u := unit{self: bin + "-is-not-there", stateDir: unitStateDir, systemd: version, cgroup: "srs-proxy"}
 	if errs := verifyUnit(t, analyze, render(t, u)); !strings.Contains(errs, "is-not-there") {
 		t.Errorf("a missing program: %q", errs)
 	}

@@ -37,8 +37,8 @@ func golden(t *testing.T, name, got string) {
 // sampleSnapshot has one origin of each kind that looks different.
 func sampleSnapshot() supervisor.Snapshot {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return supervisor.Snapshot{
-		Time: now, Software: "SRS 7.0.18", PID: 4242,
+	s := supervisor.Snapshot{
+		Time: now, Software: "SRS 7.0.18", PID: 4242, Cgroups: "v2: memory v2, cpuset v2, kill v2, birth v2; no cpu: not among the controllers of /sys/fs/cgroup/x",
 		Origins: []supervisor.OriginStatus{
 			{
 				ID: "origin-0", Index: 0, Desired: supervisor.Run, State: supervisor.Ready, PID: 4300, CPUs: "1",
@@ -60,6 +60,12 @@ func sampleSnapshot() supervisor.Snapshot {
 			},
 		},
 	}
+	for i := range s.Origins {
+		s.Origins[i].Limits = "v2: memory 512M; OOM score 200"
+		s.Origins[i].NotInForce = []string{"CPU quota 0.5: not among the controllers of /sys/fs/cgroup/x"}
+	}
+	s.Origins[2].Limits, s.Origins[3].Limits, s.Origins[3].NotInForce = "", "", nil
+	return s
 }
 
 func TestStatusTableGoldens(t *testing.T) {

@@ -27,6 +27,14 @@ type CgroupConfig struct {
 // CgroupsOff is the name that asks for no groups.
 const CgroupsOff = "off"
 
+// Validate says whether the name can be one.
+func (cfg CgroupConfig) Validate() error {
+	if cfg.Name == CgroupsOff {
+		return nil
+	}
+	return validName(cfg.Name)
+}
+
 func (cfg CgroupConfig) root() string {
 	if cfg.Root == "" {
 		return "/"

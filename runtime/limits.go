@@ -169,19 +169,38 @@ func setNice(nice int) error {
 func TryOOMScore(score int) error {
 	hostMu.Lock()
 	defer hostMu.Unlock()
-	const file = "/proc/self/oom_score_adj"
-	text, _, err := readOptional(file)
+	ours, err := OOMScore()
 	if err != nil {
-		return fmt.Errorf("OOM score: %w", err)
-	}
-	ours, err := strconv.Atoi(text)
-	if err != nil {
-		return fmt.Errorf("%s: %q is not a number", file, clip(text))
+		return err
 	}
 	if err := setOOMScore("self", score); err != nil {
 		return err
 	}
 	return setOOMScore("self", ours)
+}
+
+// OOMScore is this process's own oom_score_adj.
+func OOMScore() (int, error) {
+	const file = "/proc/self/oom_score_adj"
+	text, _, err := readOptional(file)
+	if err != nil {
+		return 0, fmt.Errorf("OOM score: %w", err)
+	}
+	score, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %q is not a number", file, clip(text))
+	}
+	return score, nil
+}
+
+// SetOOMScore gives a process that runs already another oom_score_adj.
+func SetOOMScore(pid, score int) error { return setOOMScore(strconv.Itoa(pid), score) }
+
+// Nice is the nice value of the main thread of process pid.
+func Nice(pid int) (int, error) {
+	// The system call, unlike the library's function, returns 20 less the value.
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, pid)
+	return 20 - n, os.NewSyscallError("getpriority", err)
 }
 
 func setOOMScore(pid string, score int) error {

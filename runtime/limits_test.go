@@ -136,10 +136,14 @@ func helperUnprivileged() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	if err := TryNice(-1); err == nil || !strings.Contains(err.Error(), "CAP_SYS_NICE") {
-		return fmt.Errorf("nice -1: %v", err)
+	own, err := Nice(os.Getpid())
+	if err != nil {
+		return err
 	}
-	if err := TryNice(1); err != nil {
+	if err := TryNice(own - 1); own > -20 && (err == nil || !strings.Contains(err.Error(), "CAP_SYS_NICE")) {
+		return fmt.Errorf("nice %d: %v", own-1, err)
+	}
+	if err := TryNice(min(own+1, 19)); err != nil {
 		return err
 	}
 	if err := TryOOMScore(-500); err == nil || !strings.Contains(err.Error(), "CAP_SYS_RESOURCE") {
@@ -151,7 +155,7 @@ func helperUnprivileged() error {
 	s := NewSpawner()
 	defer s.Close()
 	// More than ours and back again, each on its own thread.
-	for _, nice := range []int{9, 1} {
+	for _, nice := range []int{min(own+3, 19), min(own+1, 19)} {
 		cmd := exec.Command("cat", "/proc/self/stat")
 		var out bytes.Buffer
 		cmd.Stdout = &out

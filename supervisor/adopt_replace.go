@@ -31,6 +31,11 @@ func (s *slot) stale(l *leftover) string {
 			return fmt.Sprintf("it runs on the CPUs %s", cpus)
 		}
 	}
+	if cfg.Nice != nil {
+		if nice, err := runtime.Nice(l.pid); err == nil && nice != *cfg.Nice {
+			return fmt.Sprintf("its nice value is %d", nice)
+		}
+	}
 	return ""
 }
 

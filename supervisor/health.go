@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"srs-proxy/runtime"
@@ -23,6 +24,9 @@ type health struct {
 	misses          int
 	hello           []byte // C0C1
 	log             *slog.Logger
+
+	// ticked is when the last tick was over.
+	ticked atomic.Pointer[time.Time]
 
 	mu      sync.Mutex // guards the following
 	targets map[*slot]*target
@@ -110,6 +114,7 @@ func (h *health) run(ctx context.Context) {
 			now := time.Now()
 			h.tick(now, now.Sub(expected) > lateTick, n)
 			expected = now.Add(step)
+			h.ticked.Store(&now)
 		}
 	}
 }

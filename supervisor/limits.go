@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,6 +70,11 @@ func (s *slot) cage() (*cage, error) {
 
 // adoptCage finds the group of a process of an earlier run, or makes one.
 func (s *slot) adoptCage(pid int) *cage {
+	if score := s.cfg.OOMScore; score != nil {
+		if err := runtime.SetOOMScore(pid, *score); err != nil {
+			s.log.Warn("an adopted process keeps its OOM score", "pid", pid, keyError, err)
+		}
+	}
 	g, err := s.sup.cgroups.Adopt(s.groupName(), pid, s.cfg.limits(s.cpuSet))
 	if err != nil {
 		s.log.Warn("an adopted process gets no cgroup", "pid", pid, keyError, err)
@@ -84,15 +90,27 @@ func (s *slot) caged(g *runtime.Cgroup) *cage {
 	missing := g.Missing()
 	s.mu.Lock()
 	news := !slices.Equal(missing, s.view.NotInForce)
-	if len(g.Paths()) > 0 {
-		s.view.Limits = g.Describe()
-	}
-	s.view.NotInForce = missing
+	s.view.Limits, s.view.NotInForce = s.inForce(g), missing
 	s.mu.Unlock()
 	if news && len(missing) > 0 {
 		s.log.Warn("limits of the origin are not in force", "missing", missing)
 	}
 	return c
+}
+
+// inForce is what the slot's process has of limits, in words.
+func (s *slot) inForce(g *runtime.Cgroup) string {
+	var all []string
+	if len(g.Paths()) > 0 {
+		all = append(all, g.Describe())
+	}
+	if s.cfg.Nice != nil {
+		all = append(all, "nice "+strconv.Itoa(*s.cfg.Nice))
+	}
+	if s.cfg.OOMScore != nil {
+		all = append(all, "OOM score "+strconv.Itoa(*s.cfg.OOMScore))
+	}
+	return strings.Join(all, "; ")
 }
 
 // diedOfOOM is asked when a process is gone.

@@ -62,6 +62,9 @@ func (s *Supervisor) Snapshot(ctx context.Context) Snapshot {
 	known := s.fetchStats(ctx)
 	now := time.Now()
 	snap := Snapshot{Time: now, Software: s.config().software(), PID: os.Getpid(), Self: s.stats.self.read(now)}
+	if s.cgroups != nil {
+		snap.Cgroups = s.cgroups.Support().String()
+	}
 	// An older generation is looked at first: it drains only once its successor is
 	// ready, so there are never too few ready ones to be seen.
 	for _, slot := range s.all() {

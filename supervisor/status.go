@@ -114,7 +114,10 @@ type Snapshot struct {
 	// Software is "SRS 7.0.18" or "built-in origin".
 	Software string `json:"software"`
 	// PID is the supervisor's own, and Self what that process uses.
-	PID     int            `json:"pid"`
+	PID int `json:"pid"`
+	// Cgroups is which version of control groups does what, in a line; see
+	// runtime.CgroupSupport.
+	Cgroups string         `json:"cgroups,omitempty"`
 	Self    SelfUsage      `json:"self"`
 	Origins []OriginStatus `json:"origins"`
 }

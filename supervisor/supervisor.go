@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/runtime"
@@ -159,10 +160,9 @@ func (s *Supervisor) Close() {
 		s.spawner.Close()
 	}
 	if s.cgroups != nil {
-		if err := s.cgroups.Close(); err != nil {
+		if err := s.cgroups.Close(); err != nil { // a second time it does nothing
 			s.log.Warn("cgroups", keyError, err)
 		}
-		s.cgroups = nil
 	}
 	s.disown()
 	if s.lock != nil {
@@ -183,6 +183,16 @@ func (s *Supervisor) SetDesired(id string, d Desired) error {
 	}
 	slot.order(d)
 	return nil
+}
+
+// LastTick is when the loop that looks after the origins' health came round last;
+// zero before its first round. It comes every tenth of ProbePeriod: when it is
+// older than a few seconds, that loop stands still.
+func (s *Supervisor) LastTick() time.Time {
+	if at := s.health.ticked.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // Output returns the last n lines that an origin's process printed. SRS prints
