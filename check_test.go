@@ -138,7 +138,10 @@ func TestPreflight(t *testing.T) {
 		{"quota that is enough", func(f *facts) { f.host.Quota = 8 }, "quota", verdictOK, "8 CPUs", ""},
 		{"no cgroups", func(f *facts) { f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone} }, "cgroups", verdictOK, "without limits", ""},
 
-		{"cgroups switched off", func(f *facts) { f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone}; f.cfg.Cgroup = runtime.CgroupsOff }, "cgroups", verdictOK, "switched off by default of --cgroup", ""},
+		{"cgroups switched off", func(f *facts) {
+			f.cgroups = runtime.CgroupSupport{Mode: runtime.CgroupNone}
+			f.cfg.Cgroup = runtime.CgroupsOff
+		}, "cgroups", verdictOK, "switched off by default of --cgroup", ""},
 
 		{"limits that can be had", func(f *facts) {
 			f.cfg.MemoryMax, f.cfg.Nice = 512*mib, level{true, 3}
