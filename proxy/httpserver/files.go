@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/header"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/route"
 )
@@ -111,7 +112,7 @@ func (s *Server) newFiles() *httputil.ReverseProxy {
 func (s *Server) rewrite(pr *httputil.ProxyRequest) {
 	f := fileOf(pr.In.Context())
 	out := pr.Out
-	out.Header = originHeader(pr.In)
+	out.Header = header.ForOrigin(pr.In)
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // or net/http adds its own
 	}
@@ -176,7 +177,7 @@ func (s *Server) modify(resp *http.Response) error {
 	f := fileOf(resp.Request.Context())
 	resp.Body = &watchedBody{ReadCloser: resp.Body, patience: s.cfg.FileTimeout, expired: func() { f.cancel(errNoAnswer) }}
 	fixContentType(resp.Header, resp.StatusCode, f.target.ext)
-	addCORS(resp.Header)
+	header.AddCORS(resp.Header)
 	if f.target.kind == playlist {
 		return s.rewritePlaylist(resp, f)
 	}

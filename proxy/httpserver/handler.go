@@ -9,6 +9,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/header"
 	"srs-proxy/proxy/route"
 )
 
@@ -50,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := s.router.Allow(balancer.Play, client(r).Addr()); err != nil {
+	if err := s.router.Allow(balancer.Play, header.Client(r).Addr()); err != nil {
 		s.fail(w, r, t, err)
 		return
 	}
@@ -64,7 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse answers a request that is wrong in itself. Its body, if it has one, is not
 // worth reading: the connection ends.
 func (s *Server) refuse(w http.ResponseWriter, text string, status int) {
-	addCORS(w.Header())
+	header.AddCORS(w.Header())
 	w.Header().Set("Connection", "close")
 	http.Error(w, text, status)
 }
@@ -78,7 +79,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, t target, err erro
 	}
 	status, text := failure(err)
 	s.failed.Warn("request failed", "proto", "http", "stream", s.router.Stream(t.stream).String(), "client", r.RemoteAddr, "status", status, "cause", err)
-	addCORS(w.Header())
+	header.AddCORS(w.Header())
 	http.Error(w, text, status)
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"srs-proxy/proxy/header"
 )
 
 // maxHead bounds the head of an origin's answer.
@@ -25,7 +27,7 @@ func requestHead(r *http.Request, t target) []byte {
 	if r.Host != "" {
 		fmt.Fprintf(&b, "Host: %s\r\n", r.Host)
 	}
-	_ = originHeader(r).Write(&b) // a Buffer takes everything
+	_ = header.ForOrigin(r).Write(&b) // a Buffer takes everything
 	b.WriteString("Connection: close\r\n\r\n")
 	return b.Bytes()
 }
@@ -69,7 +71,7 @@ func readHead(src io.Reader, r *http.Request) (*answerHead, error) {
 			return nil, fmt.Errorf("%w: %w", errBadAnswer, err)
 		}
 		if h.resp.StatusCode >= 200 {
-			h.hop = connectionNames(rawHeader(h.raw))
+			h.hop = header.ConnectionNames(rawHeader(h.raw))
 			return h, nil
 		}
 		buf = append(make([]byte, 0, 4096), h.rest...)
@@ -145,7 +147,7 @@ func (h *answerHead) forClient(unchunked bool) []byte {
 		}
 	}
 	if _, own := h.resp.Header["Access-Control-Allow-Origin"]; !own {
-		for _, kv := range cors() {
+		for _, kv := range header.CORS() {
 			out = append(out, kv[0]+": "+kv[1]+"\r\n"...)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/header"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
@@ -65,7 +66,7 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	defer context.AfterFunc(s.live, func() { cancel(context.Cause(s.live)) })()
 
 	var head *answerHead
-	req := route.Request{Stream: ses.stream, Role: balancer.Play, Proto: route.HTTP, Client: client(r)}
+	req := route.Request{Stream: ses.stream, Role: balancer.Play, Proto: route.HTTP, Client: header.Client(r)}
 	conn, err := s.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) (err error) {
 		head, err = s.ask(ctx, c, r, t)
 		return err
@@ -148,11 +149,11 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	for _, name := range head.hop {
 		resp.Header.Del(name)
 	}
-	dropHopByHop(resp.Header)
+	header.DropHopByHop(resp.Header)
 	for k, v := range resp.Header {
 		h[k] = v
 	}
-	addCORS(h)
+	header.AddCORS(h)
 	w.WriteHeader(resp.StatusCode)
 	n, err := io.Copy(w, resp.Body) // of HEAD, nothing
 	ses.out.Add(n)
