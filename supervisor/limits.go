@@ -89,13 +89,21 @@ func (s *slot) caged(g *runtime.Cgroup) *cage {
 	c.ooms, _ = g.OOMKills() // not known is none
 	missing := g.Missing()
 	s.mu.Lock()
-	news := !slices.Equal(missing, s.view.NotInForce)
 	s.view.Limits, s.view.NotInForce = s.inForce(g), missing
 	s.mu.Unlock()
-	if news && len(missing) > 0 {
-		s.log.Warn("limits of the origin are not in force", "missing", missing)
-	}
+	s.sup.missing(missing)
 	return c
+}
+
+// missing tells of limits that are not in force, once for all origins.
+func (s *Supervisor) missing(limits []string) {
+	s.mu.Lock()
+	news := !slices.Equal(limits, s.notInForce)
+	s.notInForce = limits
+	s.mu.Unlock()
+	if news && len(limits) > 0 {
+		s.log.Warn("limits of origins are not in force", "missing", limits)
+	}
 }
 
 // inForce is what the slot's process has of limits, in words.

@@ -45,6 +45,8 @@ type Supervisor struct {
 	spawner   *runtime.Spawner
 	cgroups   *runtime.Cgroups
 
+	began bool // Run was called
+
 	// changing is held by who changes the set of origins: one at a time.
 	changing chan struct{}
 	// retired is poked when a slot begins to leave.
@@ -59,6 +61,8 @@ type Supervisor struct {
 	// launch begins the life of another slot; nil unless Run runs and is not ending.
 	launch func(*slot)
 	ending chan struct{} // closed when Run begins to end
+	// notInForce are limits that the log was told of.
+	notInForce []string
 
 	outs     *outputs
 	turns    chan struct{} // as many as may start at once
@@ -110,6 +114,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if s.lock == nil {
 		return fmt.Errorf("supervisor runs without Prepare")
 	}
+	s.began = true
 	defer s.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -160,6 +165,9 @@ func (s *Supervisor) Close() {
 		s.spawner.Close()
 	}
 	if s.cgroups != nil {
+		if !s.began && s.inherited.adopted == 0 {
+			s.removeCgroups() // nobody is in them, and nobody will be
+		}
 		if err := s.cgroups.Close(); err != nil { // a second time it does nothing
 			s.log.Warn("cgroups", keyError, err)
 		}

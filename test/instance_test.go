@@ -193,6 +193,7 @@ type status struct {
 	Origins  []originStatus `json:"origins"`
 	RTMP     string         `json:"rtmp"`
 	HTTP     string         `json:"http"`
+	Cgroups  string         `json:"cgroups"`
 	Totals   struct{ Origins, Ready, Restarts, Streams, Publishers, Players int }
 }
 
@@ -207,6 +208,13 @@ type originStatus struct {
 	Streams  int    `json:"streams"`
 	Players  int    `json:"players"`
 	LogFile  string `json:"log_file"`
+	LastExit string `json:"last_exit"`
+	Exit     struct {
+		OOM bool `json:"oom"`
+		PID int  `json:"pid"`
+	} `json:"exit"`
+	Limits     string   `json:"limits"`
+	NotInForce []string `json:"limits_not_in_force"`
 }
 
 func (s status) origin(id string) originStatus {
