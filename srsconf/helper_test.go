@@ -7,14 +7,19 @@ import (
 	"testing"
 )
 
-// builtin is the template of the release.
-func builtin(t testing.TB) *Template {
+// builtinText is the template of the release.
+func builtinText(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("../srs.tmpl.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl, err := ParseTemplate("srs.tmpl.conf", string(text))
+	return string(text)
+}
+
+func builtin(t testing.TB) *Template {
+	t.Helper()
+	tmpl, err := ParseTemplate("srs.tmpl.conf", builtinText(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type Params struct {
 	AsProcess    bool   // exit with the parent; excludes adoption
 	HeartbeatURL string // empty: no heartbeat
 	Overlay      string // Overlay.For(slot)
+	Hook         Hook   // what to call in the place of hooks; nil leaves them
 }
 
 const (
@@ -155,6 +156,9 @@ func (t *Template) Render(p Params) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config of slot %d: %w", p.Slot, err)
 	}
+	if p.Hook != nil && eachHook(overlay, p.Hook) {
+		p.Overlay = overlay.String()
+	}
 	var out bytes.Buffer
 	if err := t.t.Execute(&limited{&out, maxSize}, view{p, overlay.Vhost(DefaultVhost) != nil}); err != nil {
 		return nil, templateError(err)
@@ -165,6 +169,10 @@ func (t *Template) Render(p Params) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, t.renderedError(err, p.Slot, out.Bytes())
+	}
+	if p.Hook != nil && eachHook(root, p.Hook) {
+		// Hooks of the template's own. Its comments are lost with the rest of its form.
+		return append(fmt.Appendf(nil, "# Made by srs-proxy for slot %d out of %s.\n", p.Slot, t.name), root.String()...), nil
 	}
 	return out.Bytes(), nil
 }
