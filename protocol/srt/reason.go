@@ -17,6 +17,7 @@ const (
 	ReasonBadRequest    Reason = 1400 // the stream id cannot be read
 	ReasonOverload      Reason = 1402
 	ReasonForbidden     Reason = 1403
+	ReasonBadMode       Reason = 1405
 	ReasonUnimplemented Reason = 1501 // the rendezvous mode
 	ReasonGateway       Reason = 1502 // the server behind cannot be used
 	ReasonDown          Reason = 1503 // there is no server behind
@@ -52,6 +53,8 @@ func (r Reason) String() string {
 		return "bad request"
 	case ReasonOverload:
 		return "overload"
+	case ReasonBadMode:
+		return "bad mode"
 	case ReasonForbidden:
 		return "forbidden"
 	case ReasonUnimplemented:
