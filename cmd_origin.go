@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,12 @@ func originConfigOf(root *srsconf.Directive) (originConf, error) {
 			conf.HTTPListen = append(conf.HTTPListen, l.Addr.String())
 		case "http_api":
 			conf.APIListen = append(conf.APIListen, l.Addr.String())
+		case "rtc_server":
+			conf.RTC.Listen = l.Addr.String()
+		case "rtc_server.tcp":
+			conf.RTC.TCPListen = l.Addr.String()
+		case "srt_server":
+			conf.SRT.Listen = l.Addr.String()
 		}
 	}
 	if len(conf.RTMPListen) == 0 {
@@ -117,11 +124,43 @@ func originConfigOf(root *srsconf.Directive) (originConf, error) {
 	conf.HLSEnabled = vhost.On(false, "hls", "enabled")
 	conf.HLSFragment = seconds(vhost.Get("hls", "hls_fragment"), conf.HLSFragment)
 	conf.HLSWindow = seconds(vhost.Get("hls", "hls_window"), conf.HLSWindow)
+	conf.HLSDispose = seconds(vhost.Get("hls", "hls_dispose"), conf.HLSDispose)
 	conf.GOPCache = vhost.On(conf.GOPCache, "play", "gop_cache")
 	conf.MergedWrite = milliseconds(vhost, 0, "play", "mw_latency")
 	conf.PublishFirst = milliseconds(vhost, conf.PublishFirst, "publish", "firstpkt_timeout")
 	conf.PublishNormal = milliseconds(vhost, conf.PublishNormal, "publish", "normal_timeout")
+	originRTC(root, vhost, &conf.RTC)
+	originSRT(root, vhost, &conf.SRT)
 	return conf, nil
+}
+
+// originRTC reads rtc_server and the vhost's rtc. A server that no vhost uses
+// doesn't listen: SRS would, and refuse everybody.
+func originRTC(root, vhost *srsconf.Directive, c *origin.RTC) {
+	c.Protocol = cmp.Or(root.Value("rtc_server", "protocol"), c.Protocol)
+	c.Candidate = cmp.Or(root.Value("rtc_server", "candidate"), c.Candidate)
+	c.FromRTMP = vhost.On(false, "rtc", "rtmp_to_rtc")
+	c.ToRTMP = vhost.On(false, "rtc", "rtc_to_rtmp")
+	c.KeyframeEvery = seconds(vhost.Get("rtc", "pli_for_rtmp"), c.KeyframeEvery)
+	c.Timeout = seconds(vhost.Get("rtc", "stun_timeout"), c.Timeout)
+	if !vhost.On(false, "rtc", "enabled") {
+		c.Listen, c.TCPListen = "", ""
+	}
+}
+
+// originSRT reads srt_server and the vhost's srt. latency is both of the others,
+// as in libsrt (SRTO_LATENCY).
+func originSRT(root, vhost *srsconf.Directive, c *origin.SRT) {
+	server := root.Get("srt_server")
+	c.Passphrase = server.Value("passphrase")
+	c.DefaultApp = cmp.Or(server.Value("default_app"), c.DefaultApp)
+	c.RecvLatency = milliseconds(server, milliseconds(server, c.RecvLatency, "recvlatency"), "latency")
+	c.PeerLatency = milliseconds(server, milliseconds(server, c.PeerLatency, "peerlatency"), "latency")
+	c.PeerIdle = milliseconds(server, c.PeerIdle, "peer_idle_timeout")
+	c.ToRTMP = vhost.On(true, "srt", "srt_to_rtmp")
+	if !vhost.On(false, "srt", "enabled") {
+		c.Listen = ""
+	}
 }
 
 // seconds reads a number of seconds, which may have decimals (hls_fragment 2.5).

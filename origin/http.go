@@ -23,6 +23,7 @@ func (o *Origin) httpServers() (out []httpServer) {
 	both := http.NewServeMux()
 	both.Handle("/", media)
 	both.Handle("/api/", api)
+	both.Handle("/rtc/", api)
 	for i, l := range o.http {
 		h := media
 		for _, a := range o.cfg.APIListen {

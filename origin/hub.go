@@ -1,6 +1,7 @@
 package origin
 
 import (
+	crand "crypto/rand"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -26,7 +27,11 @@ const (
 	typeFMLEPublish  = "fmle-publish"
 	typeFlashPublish = "flash-publish"
 	typeHaivision    = "haivision-publish"
+	typeRTCPublish   = "rtc-publish"
+	typeSRTPublish   = "srt-publish"
 	typePlay         = "rtmp-play"
+	typeRTCPlay      = "rtc-play"
+	typeSRTPlay      = "srt-play"
 	typeFLVPlay      = "flv-play"
 	typeHLSPlay      = "hls-play"
 )
@@ -244,6 +249,17 @@ func randomID(n int) string {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = alphabet[rand.IntN(len(alphabet))]
+	}
+	return string(b)
+}
+
+// secretID is for what others must not guess.
+func secretID(n int) string {
+	const alphabet = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/" // ice-char, RFC 8839 section 5.4
+	b := make([]byte, n)
+	_, _ = crand.Read(b) // never fails
+	for i := range b {
+		b[i] = alphabet[b[i]&63]
 	}
 	return string(b)
 }

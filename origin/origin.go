@@ -49,12 +49,44 @@ type Config struct {
 	PublishFirst  time.Duration
 	PublishNormal time.Duration
 
+	RTC RTC
+	SRT SRT
+
 	Heartbeat Heartbeat
 
 	ServerID string // "server" of the API; made up where empty
 	PIDFile  string // none where empty
 	Version  string // of srs-proxy, for the API
 	Args     string // the command line, for the API
+}
+
+// RTC is the WebRTC server (SRS: rtc_server, and rtc of the default vhost).
+type RTC struct {
+	Listen    string // UDP, "" is off
+	TCPListen string // "" is off
+	// Protocol is which candidates an answer has: udp, tcp or all.
+	Protocol string
+	// Candidate is the host of the candidates, perhaps with a port. "*" is every
+	// address of this host but loopback's.
+	Candidate string
+	FromRTMP  bool // what others publish can be played (rtmp_to_rtc)
+	ToRTMP    bool // what is published here can be played by others (rtc_to_rtmp)
+	// KeyframeEvery is how often a publisher is asked for a keyframe, for players
+	// that can't ask themselves (pli_for_rtmp).
+	KeyframeEvery time.Duration
+	// Timeout is how long a session lives without a sign of its client (stun_timeout).
+	Timeout time.Duration
+}
+
+// SRT is the SRT server (SRS: srt_server, and srt of the default vhost).
+type SRT struct {
+	Listen      string // UDP, "" is off
+	Passphrase  string // all must have it, or none
+	DefaultApp  string
+	RecvLatency time.Duration
+	PeerLatency time.Duration
+	PeerIdle    time.Duration // without a sign of the client it is gone
+	ToRTMP      bool          // what is published here can be played by others (srt_to_rtmp)
 }
 
 // Heartbeat tells somebody that this origin is there, as SRS's heartbeat does.
@@ -77,7 +109,12 @@ func DefaultConfig() Config {
 		GOPCache:       true,
 		PublishFirst:   20 * time.Second,
 		PublishNormal:  5 * time.Second,
-		Heartbeat:      Heartbeat{Interval: 9 * time.Second},
+		RTC:            RTC{Protocol: "udp", Candidate: "*", KeyframeEvery: 6 * time.Second, Timeout: 30 * time.Second},
+		SRT: SRT{
+			DefaultApp: "live", RecvLatency: 120 * time.Millisecond, PeerLatency: 120 * time.Millisecond,
+			PeerIdle: 10 * time.Second, ToRTMP: true,
+		},
+		Heartbeat: Heartbeat{Interval: 9 * time.Second},
 	}
 }
 
@@ -107,6 +144,7 @@ type Origin struct {
 	stall     time.Duration // writeStall; tests can't wait so long
 
 	rtmp, http, api []*listener
+	rtc             rtcServer
 	pid             *pidFile
 	sessions        gate
 }
@@ -132,6 +170,12 @@ func New(cfg Config, log *slog.Logger) *Origin {
 	if cfg.PublishNormal <= 0 {
 		cfg.PublishNormal = def.PublishNormal
 	}
+	if cfg.RTC.KeyframeEvery <= 0 {
+		cfg.RTC.KeyframeEvery = def.RTC.KeyframeEvery
+	}
+	if cfg.RTC.Timeout <= 0 {
+		cfg.RTC.Timeout = def.RTC.Timeout
+	}
 	if cfg.Heartbeat.Interval <= 0 {
 		cfg.Heartbeat.Interval = def.Heartbeat.Interval
 	}
@@ -139,6 +183,7 @@ func New(cfg Config, log *slog.Logger) *Origin {
 	if o.serverID == "" {
 		o.serverID = "vid-" + randomID(7)
 	}
+	o.rtc.o, o.rtc.cfg = o, cfg.RTC
 	o.hls.init(o.hub, 2*cfg.HLSWindow, cfg.MaxConnections)
 	return o
 }
@@ -174,7 +219,7 @@ func (o *Origin) Listen() (err error) {
 			*l.to = append(*l.to, bound)
 		}
 	}
-	return nil
+	return o.rtc.listen(media)
 }
 
 // apiOnly are the API's addresses that no HTTP listener has.
@@ -225,6 +270,7 @@ func (o *Origin) release() {
 			_ = l.Close() // closing twice is fine
 		}
 	}
+	o.rtc.close()
 	if o.pid != nil {
 		o.pid.remove()
 		o.pid = nil

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"srs-proxy/protocol/rtmp"
 	"srs-proxy/protocol/streamurl"
 )
@@ -24,6 +26,7 @@ type stream struct {
 	hub *hub
 	key streamurl.Stream
 	id  string
+	rtc rtcFan
 
 	// hub.mu guards the following.
 	publisher *client
@@ -78,6 +81,8 @@ type publication struct {
 	offset  uint32 // added to the publisher's timestamps
 	resumed bool   // players wait who have seen an earlier publication
 	from    uint32 // the next timestamp they can take
+	packets bool   // it comes as RTP, so WebRTC players get that
+	rtp     rtpMaker
 }
 
 // begin starts a publication; the caller holds the stream by hub.join.
@@ -95,6 +100,7 @@ func (s *stream) begin() *publication {
 		}
 		s.remux.restart()
 	}
+	s.rtc.publish([rtcKinds]string{rtcVideo: webrtc.MimeTypeH264}, [rtcKinds]uint32{rtcVideo: rtpVideoRate}, nil)
 	return p
 }
 
@@ -102,6 +108,7 @@ func (s *stream) begin() *publication {
 // another. HLS keeps its segments for a while.
 func (p *publication) end() {
 	s := p.s
+	s.rtc.unpublish()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.meta, s.videoSH, s.audioSH = nil, nil, nil
@@ -165,6 +172,9 @@ func (p *publication) write(kind uint8, timestamp uint32, payload []byte) {
 	}
 	f.seal()
 	p.s.deliver(f, t)
+	if !p.packets && p.s.rtc.active.Load() > 0 {
+		p.rtp.write(&p.s.rtc, f, t, &p.s.videoInfo) // which only we change
+	}
 }
 
 // chunkStreamOf gives each kind its own chunk stream, as SRS does (RTMP_CID_*).
