@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -91,24 +92,18 @@ func streamOf(k streamurl.Stream) string { return k.Vhost + "/" + k.App + "/" + 
 // whipRequest reads the query as SRS does. The vhost is the query's, else the
 // host's.
 func (o *Origin) whipRequest(r *http.Request, offer string) (rtcRequest, error) {
-	q := r.URL.Query()
-	app, name := q.Get("app"), q.Get("stream")
-	if app == "" {
-		app = "live"
+	q, err := streamurl.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return rtcRequest{}, fmt.Errorf("%w: %w", errOffer, err)
 	}
-	if name == "" {
-		name = "livestream"
-	}
-	key, _, err := streamurl.ParseHTTP(r.Host, "/"+app+"/"+name, r.URL.RawQuery)
+	key, err := streamurl.ParseWHIP(r.Host, q)
 	if err != nil {
 		return rtcRequest{}, fmt.Errorf("%w: %w", errOffer, err)
 	}
 	req := rtcRequest{
-		publish: !strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), "/whep") &&
-			!strings.HasSuffix(strings.TrimSuffix(r.URL.Path, "/"), "/whip-play") &&
-			(q.Get("action") == "" || q.Get("action") == "publish"),
-		ip: clientIP(r), pageURL: withoutSecrets(r.Referer()), offer: offer,
-		eip: eipOf(q), codec: q.Get("codec"), ufrag: q.Get("ice-ufrag"), pwd: q.Get("ice-pwd"),
+		publish: strings.TrimSuffix(r.URL.Path, "/") == "/rtc/v1/whip" && (q["action"] == "" || q["action"] == "publish"),
+		ip:      clientIP(r), pageURL: withoutSecrets(r.Referer()), offer: offer,
+		eip: eipOf(q), codec: q["codec"], ufrag: unescaped(q["ice-ufrag"]), pwd: unescaped(q["ice-pwd"]),
 	}
 	if n := len(req.ufrag); n != 0 && (n < 4 || n > 32) || !iceChars(req.ufrag) {
 		return req, fmt.Errorf("%w: ice-ufrag", errOffer)
@@ -120,11 +115,17 @@ func (o *Origin) whipRequest(r *http.Request, offer string) (rtcRequest, error) 
 	return req, nil
 }
 
-func eipOf(q url.Values) string {
-	eip := q.Get("eip")
-	if eip == "" {
-		eip = q.Get("candidate")
+// unescaped undoes %2B and its like, which SRS does not, but leaves a bare plus,
+// which is an ice-char, as SRS does.
+func unescaped(s string) string {
+	if u, err := url.PathUnescape(s); err == nil {
+		return u
 	}
+	return s
+}
+
+func eipOf(q streamurl.Query) string {
+	eip := unescaped(cmp.Or(q["eip"], q["candidate"]))
 	if !validEIP(eip) {
 		return ""
 	}
@@ -162,13 +163,13 @@ func refuseWHIP(w http.ResponseWriter, err error) {
 // deleteWHIP ends a session, whose token proves that the client has it. One that
 // is gone already is no error.
 func (o *Origin) deleteWHIP(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	token := q.Get("token")
-	if token == "" {
+	q, err := streamurl.ParseQuery(r.URL.RawQuery)
+	token := unescaped(q["token"])
+	if err != nil || token == "" {
 		http.Error(w, "token is missing", http.StatusBadRequest)
 		return
 	}
-	if sess := o.rtc.session(q.Get("session")); sess != nil {
+	if sess := o.rtc.session(unescaped(q["session"])); sess != nil {
 		if subtle.ConstantTimeCompare([]byte(token), []byte(sess.token)) != 1 {
 			http.Error(w, "token does not match", http.StatusForbidden)
 			return
@@ -209,17 +210,16 @@ func (o *Origin) openRTCJSON(w http.ResponseWriter, r *http.Request, publish boo
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON)).Decode(&body); err != nil {
 		return nil, "", fmt.Errorf("%w: body: %w", errOffer, err)
 	}
-	tcURL, name := body.StreamURL, ""
-	if i := strings.LastIndexByte(tcURL, '/'); i >= 0 { // srs_parse_rtmp_url
-		tcURL, name = tcURL[:i], tcURL[i+1:]
-	}
-	key, err := streamurl.ParseRTMP(tcURL, "", name)
+	key, err := streamurl.ParseRTC(body.StreamURL)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: streamurl: %w", errOffer, err)
 	}
-	q := r.URL.Query()
+	q, err := streamurl.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errOffer, err)
+	}
 	req := rtcRequest{
-		publish: publish, ip: clientIP(r), pageURL: withoutSecrets(r.Referer()), offer: body.SDP, eip: eipOf(q), codec: q.Get("codec"),
+		publish: publish, ip: clientIP(r), pageURL: withoutSecrets(r.Referer()), offer: body.SDP, eip: eipOf(q), codec: q["codec"],
 	}
 	if ip, err := netip.ParseAddr(body.ClientIP); err == nil {
 		req.ip = ip.String()
