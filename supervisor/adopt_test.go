@@ -629,6 +629,26 @@ func TestRefusedStartTouchesNobody(t *testing.T) {
 	sameOrigins(t, e.seen, f.statuses())
 }
 
+// A config with which an adopted origin serves was accepted: to ask again would
+// only keep its clients waiting. Another one is asked about.
+func TestServedConfigIsNotCheckedAgain(t *testing.T) {
+	cfg := fakeConfig(t, 2, "ready")
+	e := upEarlier(t, cfg)
+	e.kill()
+	for _, o := range e.seen {
+		if err := os.WriteFile(filepath.Join(o.WorkDir, "refuse"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := cfg
+	other.MaxConnections = 1234
+	if err := newFleet(t, other).Prepare(t.Context()); !errors.Is(err, ErrConfig) {
+		t.Fatalf("another config is not checked: %v", err)
+	}
+	f := newFleet(t, cfg).up()
+	sameOrigins(t, e.seen, f.statuses())
+}
+
 // What an adopted origin forked goes with it, in its group and outside.
 func TestWhatAdoptedOriginsForkedEndsToo(t *testing.T) {
 	for _, mode := range []string{"fork", "escape"} {

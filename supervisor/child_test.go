@@ -56,6 +56,10 @@ func fakeOrigin(mode string, args []string) int {
 			fmt.Println("\x1b[31m[2026-01-01 00:00:00.000][ERROR][7][abc][22] illegal directive refuse_me\x1b[0m")
 			return 22
 		}
+		if fault(root.Value("work_dir"), "refuse") {
+			fmt.Println("refused")
+			return 1
+		}
 		return 0
 	}
 	if text, err := os.ReadFile(filepath.Join(root.Value("work_dir"), "mode")); err == nil {

@@ -179,6 +179,9 @@ func (s *slot) serve(ctx context.Context, p *process, id identity) error {
 		select {
 		case <-p.exited:
 			s.withdraw()
+			// How it ended is known in a moment, when its group is reaped and its last
+			// words are read; that it is out of the balancer is true now.
+			s.log.Warn("origin ended; no stream is sent to it any more", "pid", p.pid)
 			return s.ended(p, nil)
 		case <-ctx.Done():
 			s.sup.health.unwatch(s)

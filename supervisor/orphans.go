@@ -19,8 +19,9 @@ import (
 
 const (
 	// orphanPeriod and orphanGrace bound how long players wait for nothing; the grace
-	// is for a publisher who was just sent here and is not yet publishing.
-	orphanPeriod = time.Second
+	// is for a publisher who was just sent here and is not yet publishing. Its end is
+	// looked for at the next tick, be that a little early.
+	orphanPeriod = 500 * time.Millisecond
 	orphanGrace  = 2 * time.Second
 	// orphansAtOnce is how many are disconnected in one look: the herd comes back at once.
 	orphansAtOnce = 500
@@ -127,7 +128,7 @@ func (idle idleStreams) look(streams []apiStream, now time.Time) map[string]bool
 		switch {
 		case !known:
 			idle[st.ID] = now
-		case now.Sub(since) >= orphanGrace:
+		case now.Sub(since) > orphanGrace-orphanPeriod/2:
 			abandoned[st.ID] = true
 		}
 	}

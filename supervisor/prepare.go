@@ -114,9 +114,15 @@ func hashOf(text []byte) string {
 
 // checkKinds checks one config for each overlay text there is, which is two at
 // most: slot 0 has what only one origin may have. The other slots check their own
-// just before their first start, many at a time.
+// just before their first start, many at a time. A kind that an adopted process
+// serves with needs no check: clients wait meanwhile.
 func (s *Supervisor) checkKinds(ctx context.Context) error {
 	seen := make(map[string]bool)
+	for _, slot := range s.all() {
+		if l := slot.leftover; l != nil && l.sameCommand && l.configHash == slot.configHash {
+			seen[slot.params.Overlay] = true
+		}
+	}
 	for _, slot := range s.all() {
 		if seen[slot.params.Overlay] {
 			continue

@@ -161,7 +161,7 @@ func (s *slot) run(ctx context.Context) error {
 		s.failures++
 		wait := s.backoff.next(rand.Float64())
 		s.to(Backoff, err.Error())
-		s.log.Warn("origin ended; it is started again", keyError, err, "ready_for", readyFor.Round(time.Millisecond), "wait", wait.Round(time.Millisecond))
+		s.log.Warn("origin is started again", keyError, err, "ready_for", readyFor.Round(time.Millisecond), "wait", wait.Round(time.Millisecond))
 		if s.initial && !s.everReady {
 			if err := s.sup.hopeless(s.failures, err); err != nil {
 				return err

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -23,10 +22,7 @@ func TestKillSupervisor(t *testing.T) {
 		f.rounds++
 		before := in.mustStatus()
 		l.mark()
-		if err := in.cmd.Process.Signal(syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		<-in.ended
+		in.kill()
 		in.start()
 		took := in.waitReady(suite.size.origins)
 		f.took.add(took)
@@ -45,6 +41,13 @@ func TestKillSupervisor(t *testing.T) {
 	}
 	l.stop()
 	f.checkBaseline(t, in)
+}
+
+// kill ends srs-proxy as nothing can prevent.
+func (in *instance) kill() {
+	in.t.Helper()
+	kill(in.t, in.pid())
+	<-in.ended
 }
 
 // sameServices proves that the origins did not start again: SRS's service id is

@@ -14,6 +14,7 @@
 //	SRS_PROXY_FAULTS=1             run it; without, only a small one
 //	SRS_BINARY=/path/to/srs        origins are SRS in place of the built-in one
 //	SRS_PROXY_FAULTS_ROUNDS=20     how often each fault is repeated
+//	SRS_PROXY_FAULTS_CRASHLOOP=10m a crash loop of one origin, by the clock
 //	SRS_PROXY_FAULTS_RATE=25       frames a second of each publisher
 //	SRS_PROXY_FAULTS_ORIGINS, _PUBLISHERS, _PLAYERS: 32, 64 and 200
 //	SRS_PROXY_FAULTS_PROGRAM=PATH  a srs-proxy that is built already

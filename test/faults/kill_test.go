@@ -37,15 +37,15 @@ func loaded(t *testing.T, name string, flags ...string) (*instance, *load, *faul
 
 func TestKillOne(t *testing.T) {
 	long(t)
-	kill(t, "kill -9 of one origin", 1)
+	killOrigins(t, "kill -9 of one origin", 1)
 }
 
 func TestKillEighth(t *testing.T) {
 	long(t)
-	kill(t, "kill -9 of an eighth of the origins", max(1, suite.size.origins/8))
+	killOrigins(t, "kill -9 of an eighth of the origins", max(1, suite.size.origins/8))
 }
 
-func kill(t *testing.T, name string, n int) {
+func killOrigins(t *testing.T, name string, n int) {
 	in, l, f := loaded(t, name)
 	for round := range suite.rounds {
 		f.rounds++

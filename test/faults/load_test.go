@@ -18,6 +18,7 @@ type load struct {
 	players []*player
 	cancel  context.CancelFunc
 	clients sync.WaitGroup
+	clock   clock
 	marked  time.Time
 	session uint64 // the newest at the mark
 }
@@ -27,6 +28,7 @@ func newLoad(t *testing.T, in *instance, s size) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{in: in, cancel: cancel}
 	t.Cleanup(l.stop)
+	l.clients.Go(func() { l.clock.run(ctx) })
 	for i := range s.publishers {
 		p := &publisher{name: fmt.Sprintf("s%03d", i), addr: in.rtmp, rate: s.rate}
 		l.pubs = append(l.pubs, p)
@@ -89,6 +91,7 @@ func (l *load) stop() {
 // mark begins a round: what counts is what happens from now on.
 func (l *load) mark() {
 	l.marked, l.session = time.Now(), sessions.Load()
+	l.clock.mark()
 	for _, p := range l.pubs {
 		p.mu.Lock()
 		p.cut, p.starts, p.refused = nil, nil, nil
@@ -202,6 +205,8 @@ func (p *player) await(than uint64, limit time.Time) time.Time {
 // disconnect, no frame lost, none late (N1).
 func (l *load) unharmed(hit map[string]bool, f *fault) (wrong []string) {
 	now := time.Now()
+	late := l.clock.worst()
+	f.late = max(f.late, late)
 	for _, p := range l.pubs {
 		p.mu.Lock()
 		if !hit[p.name] && len(p.cut)+len(p.refused) > 0 {
@@ -224,7 +229,7 @@ func (l *load) unharmed(hit map[string]bool, f *fault) (wrong []string) {
 		case s.missing > 0:
 			wrong = append(wrong, fmt.Sprintf("N1: a player (%s) of %s misses %d frames", p.kind(), p.name, s.missing))
 		case s.gap > gapless:
-			wrong = append(wrong, fmt.Sprintf("N1: a player (%s) of %s saw nothing for %s", p.kind(), p.name, ms(s.gap)))
+			wrong = append(wrong, fmt.Sprintf("N1: a player (%s) of %s saw nothing for %s, while this process was run %s late", p.kind(), p.name, ms(s.gap), ms(late)))
 		}
 	}
 	return wrong
