@@ -26,7 +26,7 @@ const patience = 5 * time.Second
 
 // env is a server over a real balancer, router and sockets.
 type env struct {
-	t       *testing.T
+	t       testing.TB
 	bal     *balancer.Memory
 	router  *route.Router
 	sources *source.Pool
@@ -34,7 +34,7 @@ type env struct {
 	stop    func()
 }
 
-func start(t *testing.T, cfg Config, rcfg route.Config) *env {
+func start(t testing.TB, cfg Config, rcfg route.Config) *env {
 	t.Helper()
 	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), sources: source.New()}
 	log := slog.New(slog.DiscardHandler)
@@ -120,7 +120,7 @@ func (e *env) pin(name, id string) {
 }
 
 // eventually waits until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if ok() {
@@ -145,7 +145,7 @@ type origin struct {
 	drop    func(p srt.Packet) bool
 }
 
-func startOrigin(t *testing.T) *origin {
+func startOrigin(t testing.TB) *origin {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

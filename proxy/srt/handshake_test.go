@@ -193,14 +193,16 @@ func TestLostTowardOrigin(t *testing.T) {
 			o := startOrigin(t)
 			e.register("o", o.addr())
 			lost := 0
-			o.drop = func(p srt.Packet) bool {
-				h, err := srt.ParseHandshake(p)
-				if err == nil && h.Stage == step && lost < 2 {
-					lost++
-					return true
+			o.set(func() {
+				o.drop = func(p srt.Packet) bool {
+					h, err := srt.ParseHandshake(p)
+					if err == nil && h.Stage == step && lost < 2 {
+						lost++
+						return true
+					}
+					return false
 				}
-				return false
-			}
+			})
 			c := dial(t, e.addr())
 			began := time.Now()
 			c.call("live/x")
@@ -244,7 +246,7 @@ func TestOriginAnswersTwice(t *testing.T) {
 func TestAnotherOrigin(t *testing.T) {
 	e := start(t, Config{DialTimeout: 300 * time.Millisecond}, route.Config{})
 	dead, live := startOrigin(t), startOrigin(t)
-	dead.silent = true
+	dead.set(func() { dead.silent = true })
 	e.register("dead", dead.addr())
 	e.register("live", live.addr())
 	e.pin("x", "dead")
@@ -295,8 +297,8 @@ func TestRefusals(t *testing.T) {
 		want srt.Reason
 	}{
 		"no origin":         {id: "live/x", prep: func(e *env, _ *origin) { e.bal.Remove(t.Context(), "o") }, want: srt.ReasonDown},
-		"origin is silent":  {set: set{cfg: Config{DialTimeout: 60 * time.Millisecond}}, id: "live/x", prep: func(_ *env, o *origin) { o.silent = true }, want: srt.ReasonGateway},
-		"origin refuses":    {id: "live/x", prep: func(_ *env, o *origin) { o.refuse = 1409 }, want: 1409},
+		"origin is silent":  {set: set{cfg: Config{DialTimeout: 60 * time.Millisecond}}, id: "live/x", prep: func(_ *env, o *origin) { o.set(func() { o.silent = true }) }, want: srt.ReasonGateway},
+		"origin refuses":    {id: "live/x", prep: func(_ *env, o *origin) { o.set(func() { o.refuse = 1409 }) }, want: 1409},
 		"bad stream id":     {id: "#!::m=publish", want: srt.ReasonBadRequest},
 		"bad mode":          {id: "#!::r=live/x,m=bidirection", want: srt.ReasonBadMode},
 		"too many sessions": {set: set{rcfg: route.Config{MaxSessions: 1}}, id: "live/x", want: srt.ReasonOverload},
