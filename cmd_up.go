@@ -104,7 +104,9 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	}
 
 	in.bal = balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
-	in.proxy = proxy.New(in.setup.proxyConfig(vhosts), in.bal, log)
+	pcfg := in.setup.proxyConfig(vhosts)
+	pcfg.Identity, pcfg.Slots = identity(cfg.StateDir), in.slots
+	in.proxy = proxy.New(pcfg, in.bal, log)
 	if err := in.proxy.Listen(); err != nil {
 		return in.setup.explainListen(ctx, err)
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
 	Access       access.Rules  // who may publish and play
+
+	Identity api.Identity      // what the HTTP API says of the whole
+	Slots    func() []api.Slot // the supervisor's places for origins, for the HTTP API; may be nil
 }
 
 // Proxy serves all protocols.
@@ -69,13 +72,14 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	}
 	control := api.DefaultConfig()
 	control.Listen, control.Listener = cfg.API, ln
+	control.RTMP, control.Identity = cfg.RTMP, cfg.Identity
 	return &Proxy{
 		cfg:     cfg,
 		router:  router,
 		sources: sources,
 		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
 		http:    httpserver.New(web, router, log),
-		api:     api.New(control, api.Deps{Origins: bal, Log: log}),
+		api:     api.New(control, api.Deps{Origins: bal, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 	}
 }
 

@@ -17,11 +17,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/originapi"
 )
 
 // Config of a Server. DefaultConfig has the defaults.
@@ -37,6 +40,13 @@ type Config struct {
 	IdleTimeout time.Duration
 	// StopTimeout is how long answers may go on after a stop.
 	StopTimeout time.Duration
+
+	// RTMP is where the whole serves RTMP, for those whom it sends there.
+	RTMP string
+	// Ask bounds what is asked of origins.
+	Ask originapi.Config
+	// Identity is what the whole says of itself.
+	Identity Identity
 }
 
 // DefaultConfig returns the defaults.
@@ -47,6 +57,7 @@ func DefaultConfig() Config {
 		MaxHeader:     16 << 10,
 		IdleTimeout:   60 * time.Second,
 		StopTimeout:   2 * time.Second,
+		Ask:           originapi.DefaultConfig(),
 	}
 }
 
@@ -61,7 +72,12 @@ type Deps struct {
 	Origins Origins
 	// RTC answers for /rtc/v1/; nil is not found.
 	RTC http.Handler
-	Log *slog.Logger
+	// Client is who has the address that the proxy lent to a session toward an origin.
+	// It may be nil.
+	Client func(lent netip.Addr) (netip.AddrPort, bool)
+	// Slots are the places for origins, where there is a supervisor. It may be nil.
+	Slots func() []Slot
+	Log   *slog.Logger
 }
 
 // Server serves the API.
@@ -70,11 +86,18 @@ type Server struct {
 	deps    Deps
 	log     *slog.Logger
 	handler http.Handler
+	began   time.Time
 
 	ln       *listener.Listener
-	stop     context.Context // is cancelled when the server stops
-	stopping context.CancelCauseFunc
+	stopping context.CancelFunc // of the questions to origins
 	handlers gate
+
+	client *originapi.Client
+	asker  *asker
+	shares shares
+	totals totals
+	// demanded says that an origin has wanted a password.
+	demanded atomic.Bool
 }
 
 // errStopping is the cause of requests that end because the proxy stops.
@@ -82,8 +105,9 @@ var errStopping = errors.New("the proxy is stopping")
 
 // New returns a Server; it does nothing yet.
 func New(cfg Config, deps Deps) *Server {
-	s := &Server{cfg: cfg, deps: deps, log: deps.Log}
-	s.stop, s.stopping = context.WithCancelCause(context.Background())
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log, began: time.Now(), client: originapi.New(cfg.Ask)}
+	stop, stopping := context.WithCancel(context.Background())
+	s.asker, s.stopping = newAsker(stop, s.client), stopping
 	s.handler = s.routes()
 	return s
 }
@@ -127,7 +151,7 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)
 	case <-ctx.Done():
 	}
-	s.stopping(errStopping)
+	s.stopping()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
 	defer cancel()
 	if hs.Shutdown(grace) != nil {
@@ -137,6 +161,8 @@ func (s *Server) Run(ctx context.Context) error {
 		<-served // http.ErrServerClosed
 	}
 	s.handlers.close()
+	s.asker.running.close()
+	s.client.Close()
 	return err
 }
 

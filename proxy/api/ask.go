@@ -1,0 +1,258 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/proxy/originapi"
+)
+
+// How long a question waits for its answers.
+const (
+	// askMost is the most that an origin costs an answer to a client.
+	askMost = time.Second
+	// askStraggler is how long the few are waited for that have not answered when
+	// all others have. A stopped origin looks like that; one with so much to tell that
+	// it takes longer is known by the time it took before (see times).
+	askStraggler = 250 * time.Millisecond
+	// askNext is after how long another origin is asked what any of them can answer.
+	askNext = 100 * time.Millisecond
+	// askTurns is how many questions may be put to all origins at a time. More wait.
+	askTurns = 32
+	// stragglersIn of so many origins one may be a straggler, but one always.
+	stragglersIn = 16
+)
+
+// answer is what came of asking one origin.
+type answer struct {
+	origin string
+	originapi.Answer
+	err error
+}
+
+// ok says that the origin did what was asked.
+func (a answer) ok() bool {
+	return a.err == nil && a.Code == 0 && len(a.Body) > 0
+}
+
+// asker asks many origins.
+type asker struct {
+	client  *originapi.Client
+	stop    context.Context // ends all questions
+	running gate            // the questions
+	turns   chan struct{}   // held by questions to all origins
+	times   times
+}
+
+func newAsker(stop context.Context, client *originapi.Client) *asker {
+	return &asker{client: client, stop: stop, turns: make(chan struct{}, askTurns)}
+}
+
+// one asks one origin.
+func (k *asker) one(ctx context.Context, o balancer.Origin, q originapi.Question) answer {
+	ctx, cancel := k.bounded(ctx)
+	defer cancel()
+	return k.ask(ctx, o, q)
+}
+
+func (k *asker) ask(ctx context.Context, o balancer.Origin, q originapi.Question) answer {
+	if o.Endpoints.API == "" {
+		return answer{origin: o.ID, err: errNoAPI}
+	}
+	began := time.Now()
+	a, err := k.client.Ask(ctx, o.Endpoints.API, q)
+	if err == nil {
+		k.times.took(o.ID, time.Since(began))
+	}
+	return answer{origin: o.ID, Answer: a, err: err}
+}
+
+// bounded is a context for a question that goes on when ctx, that of a client, ends.
+func (k *asker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askMost)
+	unhook := context.AfterFunc(k.stop, cancel)
+	return ctx, func() { unhook(); cancel() }
+}
+
+// errNoAPI is of an origin that said no address for its API.
+var errNoAPI = errors.New("the origin has no API")
+
+// all asks every origin at once, and gives their answers in the order of origins. It
+// returns when all have answered, when enough (see enough) is true of an answer, or
+// when those that have not are waited for long enough: these have ErrNoAnswer then.
+// What they say later only teaches how long they take.
+func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.Question, enough func(answer) bool) []answer {
+	answers := make([]answer, len(origins))
+	for i, o := range origins {
+		answers[i] = answer{origin: o.ID, err: originapi.ErrNoAnswer}
+	}
+	if len(origins) == 0 || !k.running.enter() {
+		return answers
+	}
+	ctx, cancel := k.bounded(ctx)
+	select {
+	case k.turns <- struct{}{}:
+	case <-ctx.Done():
+		cancel()
+		k.running.leave()
+		return answers
+	}
+	type indexed struct {
+		i int
+		a answer
+	}
+	came := make(chan indexed, len(origins))
+	var asking sync.WaitGroup
+	for i, o := range origins {
+		asking.Go(func() { came <- indexed{i, k.ask(ctx, o, q)} })
+	}
+	go func() {
+		asking.Wait()
+		cancel()
+		<-k.turns
+		k.running.leave()
+	}()
+
+	waiting := newPatience(origins, &k.times)
+	for range origins {
+		select {
+		case in := <-came:
+			answers[in.i] = in.a
+			waiting.answered(in.i)
+			if enough != nil && enough(in.a) {
+				cancel() // nobody needs the others
+				return answers
+			}
+		case <-waiting.over():
+			return answers
+		}
+	}
+	return answers
+}
+
+// any asks one origin after the other, without waiting long for one, until one
+// answers. Without one, false comes with what was wrong with each.
+func (k *asker) any(ctx context.Context, origins []balancer.Origin, q originapi.Question) (answer, []answer, bool) {
+	answers := make([]answer, len(origins))
+	for i, o := range origins {
+		answers[i] = answer{origin: o.ID, err: originapi.ErrNoAnswer}
+	}
+	if len(origins) == 0 || !k.running.enter() {
+		return answer{}, answers, false
+	}
+	defer k.running.leave()
+	ctx, cancel := k.bounded(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	came := make(chan answer, len(origins))
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, open := 0, len(origins); open > 0; {
+		select {
+		case <-next.C:
+			if asked == len(origins) {
+				continue
+			}
+			o := origins[asked]
+			asked++
+			asking.Go(func() { came <- k.ask(ctx, o, q) })
+			next.Reset(askNext)
+		case a := <-came:
+			open--
+			if a.err == nil {
+				return a, nil, true
+			}
+			i := slices.IndexFunc(answers, func(b answer) bool { return b.origin == a.origin })
+			answers[i] = a
+			next.Reset(0) // a quick no: the next one at once
+		case <-ctx.Done():
+			return answer{}, answers, false
+		}
+	}
+	return answer{}, answers, false
+}
+
+// patience decides how long a question waits.
+type patience struct {
+	began   time.Time
+	pending map[int]time.Duration // for how long at most each is worth waiting for as a straggler
+	few     int                   // so many may be stragglers
+	timer   *time.Timer           // nil until only a few are left
+}
+
+func newPatience(origins []balancer.Origin, known *times) *patience {
+	p := &patience{began: time.Now(), pending: make(map[int]time.Duration, len(origins)), few: min(max(1, len(origins)/stragglersIn), len(origins)-1)}
+	for i, o := range origins {
+		p.pending[i] = min(askMost, max(askStraggler, 3*known.of(o.ID)))
+	}
+	return p
+}
+
+// answered says that one has.
+func (p *patience) answered(i int) {
+	delete(p.pending, i)
+	if p.timer != nil || len(p.pending) > p.few {
+		return
+	}
+	// What the others took says how busy the machine is.
+	took := time.Since(p.began)
+	var longest time.Duration
+	for _, d := range p.pending {
+		longest = max(longest, d)
+	}
+	p.timer = time.NewTimer(max(0, min(askMost, max(longest, 2*took))-took))
+}
+
+// over fires when nobody is worth waiting for any more. Until only a few are left
+// that is for the question's own deadline to say.
+func (p *patience) over() <-chan time.Time {
+	if p.timer == nil {
+		return nil
+	}
+	return p.timer.C
+}
+
+// times remembers how long each origin took to answer, a little of each answer.
+type times struct {
+	mu    sync.Mutex // guards known
+	known map[string]time.Duration
+}
+
+func (t *times) of(id string) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known[id]
+}
+
+func (t *times) took(id string, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known == nil {
+		t.known = make(map[string]time.Duration)
+	}
+	if was, ok := t.known[id]; ok {
+		d = max(d, was-(was-d)/8) // up at once, down slowly
+	}
+	t.known[id] = d
+}
+
+// keep forgets all but those of origins.
+func (t *times) keep(origins []balancer.Origin) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.known) <= 2*len(origins) {
+		return
+	}
+	still := make(map[string]time.Duration, len(origins))
+	for _, o := range origins {
+		if d, ok := t.known[o.ID]; ok {
+			still[o.ID] = d
+		}
+	}
+	t.known = still
+}
