@@ -71,13 +71,19 @@ type apiStream struct {
 	} `json:"audio"`
 }
 
-// key is the name by which the stream is routed.
+// key is the name by which the stream is routed. It is in the URL, without an
+// extension (srs_generate_stream_url); the field name has that of whoever came first,
+// name.flv after a player of HTTP-FLV (SrsStatistic::create_stream).
 func (s apiStream) key() balancer.Stream {
-	vhost, _, _ := strings.Cut(s.URL, "/")
+	vhost, path, _ := strings.Cut(s.URL, "/")
 	if vhost == "" {
 		vhost = balancer.DefaultVhost
 	}
-	return balancer.Stream{Vhost: vhost, App: s.App, Name: s.Name}
+	key := balancer.Stream{Vhost: vhost, App: s.App, Name: s.Name}
+	if name, ok := strings.CutPrefix(path, s.App+"/"); ok && name != "" {
+		key.Name = name
+	}
+	return key
 }
 
 // apiClient is a client as an origin has it; SRS calls a publisher one too.

@@ -102,14 +102,15 @@ func TestSuggestStream(t *testing.T) {
 	}
 }
 
-// A reply of SRS 7.0.18, with the fields that matter.
+// A reply of SRS 7.0.18, with the fields that matter. The first client of c was a
+// player of HTTP-FLV.
 const srsStreams = `{"code":0,"server":"vid-1","service":"s","pid":"1","streams":[
 {"id":"vid-a","name":"a","vhost":"vid-v","app":"live","tcUrl":"rtmp://h/live","url":"/live/a","live_ms":1,"clients":3,"frames":5,
  "send_bytes":4000,"recv_bytes":1000,"kbps":{"recv_30s":0,"send_30s":0},"publish":{"active":true,"cid":"pub"},
  "video":{"codec":"H264","profile":"High","level":"3.1","width":640,"height":360},"audio":{"codec":"AAC","sample_rate":44100,"channel":2,"profile":"LC"}},
 {"id":"vid-b","name":"b","vhost":"vid-w","app":"live","url":"v.example.com/live/b","clients":2,"kbps":{"recv_30s":100,"send_30s":200},
  "publish":{"active":true,"cid":"gone"},"video":null,"audio":null},
-{"id":"vid-c","name":"c","vhost":"vid-v","app":"live","url":"/live/c","clients":1,"kbps":{"recv_30s":0,"send_30s":0},"publish":{"active":false,"cid":"old"},"video":null,"audio":null}]}`
+{"id":"vid-c","name":"c.flv","vhost":"vid-v","app":"live","url":"/live/c","clients":1,"kbps":{"recv_30s":0,"send_30s":0},"publish":{"active":false,"cid":"old"},"video":null,"audio":null}]}`
 
 // apiOf makes a fake API an origin.
 func apiOf(t *testing.T, id string, h http.HandlerFunc) supervisor.OriginStatus {
