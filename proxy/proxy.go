@@ -67,9 +67,6 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
 	web.Listen, web.Listener = cfg.HTTP, ln
-	if cfg.DialTimeout > 0 {
-		web.DialTimeout = cfg.DialTimeout
-	}
 	control := api.DefaultConfig()
 	control.Listen, control.Listener = cfg.API, ln
 	control.RTMP, control.Identity = cfg.RTMP, cfg.Identity

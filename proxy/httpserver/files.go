@@ -11,12 +11,10 @@ import (
 	"net/http/httputil"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/header"
-	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/route"
 )
 
@@ -66,16 +64,10 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, t target) {
 
 // newPool returns the transport to the origins, with all connections by origin.
 func newPool(cfg Config, router *route.Router) *http.Transport {
-	d := net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
-		var err error
-		cerr := rc.Control(func(fd uintptr) { err = listener.SetTimeouts(int(fd)) })
-		return errors.Join(cerr, err)
-	}}
-	d.SetMultipathTCP(false)
 	return &http.Transport{
 		Proxy: nil, // never by the environment
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := d.DialContext(ctx, network, addr)
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			c, err := router.Dial(ctx, addr)
 			if id, ok := ctx.Value(originKey{}).(string); ok && !errors.Is(err, context.Canceled) {
 				router.ReportDial(ctx, id, err)
 			}

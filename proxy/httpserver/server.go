@@ -41,9 +41,6 @@ type Config struct {
 	// IdleTimeout ends a client's connection that sends no further request.
 	IdleTimeout time.Duration
 
-	// DialTimeout bounds one dial of an origin for a file (live sessions have the
-	// router's).
-	DialTimeout time.Duration
 	// LiveTimeout is how long an origin may take to answer for a live stream. SRS answers
 	// only when it has media to send: a player that comes before its
 	// publisher waits here, so this is patience, not a health check.
@@ -66,7 +63,6 @@ func DefaultConfig() Config {
 		HeaderTimeout: 5 * time.Second,
 		MaxHeader:     16 << 10,
 		IdleTimeout:   60 * time.Second,
-		DialTimeout:   route.DefaultDialTimeout,
 		LiveTimeout:   5 * time.Minute,
 		FileTimeout:   15 * time.Second,
 		IdlePerOrigin: 64,

@@ -18,13 +18,11 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/protocol/streamurl"
 	"srs-proxy/proxy/access"
-	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/source"
 )
 
@@ -106,12 +104,6 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
 	r.dialer = net.Dialer{Timeout: synPatience, KeepAlive: -1, Control: control}
 	r.dialer.SetMultipathTCP(false)
 	return r
-}
-
-func control(_, _ string, rc syscall.RawConn) error {
-	var err error
-	cerr := rc.Control(func(fd uintptr) { err = listener.SetTimeouts(int(fd)) })
-	return errors.Join(cerr, err)
 }
 
 // SetVhosts changes the vhosts that the origins know, for sessions from now on.
@@ -239,6 +231,15 @@ func (r *Router) place(ctx context.Context, req Request, take func(balancer.Leas
 			r.sessions.Add(-1)
 			return balancer.Lease{}, errors.Join(err, last)
 		}
+		if req.Role == balancer.Publish && lease.Origin.State == balancer.Draining && time.Now().Before(patience) {
+			r.giveBack(lease)
+			if !sleep(ctx, ownerPause) {
+				r.sessions.Add(-1)
+				return balancer.Lease{}, context.Cause(ctx)
+			}
+			attempt--
+			continue
+		}
 		if err = take(lease); err == nil {
 			r.bal.ReportDial(ctx, lease.Origin.ID, nil)
 			return lease, nil
@@ -264,6 +265,9 @@ func (r *Router) place(ctx context.Context, req Request, take func(balancer.Leas
 
 // An origin that has just died owns its streams until its publishers' sessions and
 // the balancer have noticed, a moment later. Who comes in that moment waits for it.
+// So does who publishes a stream that is still published on an origin that drains: it
+// may be the same encoder, back before its last session was seen to end, and then
+// belongs on another origin. If it is not, this one refuses it as it would have.
 const (
 	ownerPatience = time.Second
 	ownerPause    = 50 * time.Millisecond
@@ -320,29 +324,6 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, req Reques
 
 func noEndpoint(lease balancer.Lease, proto Proto) error {
 	return fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
-}
-
-// dial gives up after the DialTimeout. Until then it dials anew every now and then:
-// an origin whose accept queue is full, as a thousand clients at once make it, drops
-// the SYN, and the kernel sends another one only a second later.
-func (r *Router) dial(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.DialTimeout)
-	defer cancel()
-	for {
-		nc, err := d.DialContext(ctx, "tcp", addr)
-		if err == nil || ctx.Err() != nil || !isTimeout(err) {
-			return nc, err
-		}
-	}
-}
-
-// synPatience is far above a round trip to an origin, and leaves four tries in the
-// default DialTimeout.
-const synPatience = 250 * time.Millisecond
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }
 
 func endpoint(o balancer.Origin, p Proto) string {
