@@ -18,7 +18,7 @@ import (
 // if there is a use for one: of HTTP, X-Forwarded-For says it, and only an origin on
 // this machine can be reached from such an address. The zero Addr is none.
 func (r *Router) takeSource(req Request, addr string) netip.Addr {
-	if r.cfg.Sources == nil || req.Proto != RTMP || !req.Client.IsValid() {
+	if r.cfg.Sources == nil || req.Proto != RTMP && req.Proto != RTC || !req.Client.IsValid() {
 		return netip.Addr{}
 	}
 	ap, err := netip.ParseAddrPort(addr)
@@ -56,10 +56,22 @@ func (r *Router) dialFrom(ctx context.Context, from netip.Addr, addr string) (ne
 	return nc, err
 }
 
+// DialRTC connects a client to an origin's endpoint of WebRTC over TCP, without a
+// lease: its session has one already. The caller closes the Conn.
+func (r *Router) DialRTC(ctx context.Context, client netip.AddrPort, addr string) (*Conn, error) {
+	from := r.takeSource(Request{Proto: RTC, Client: client}, addr)
+	nc, err := r.dialFrom(ctx, from, addr)
+	if err != nil {
+		r.releaseSource(from)
+		return nil, err
+	}
+	return &Conn{TCPConn: nc.(*net.TCPConn), router: r, source: from}, nil
+}
+
 // sourceless says once that origins do not learn who their clients are.
 func (r *Router) sourceless(err error) {
 	if r.toldSourceless.CompareAndSwap(false, true) {
-		r.log.Warn("origins do not see the addresses of RTMP clients: no loopback address to speak from", "range", source.Range, "cause", err)
+		r.log.Warn("origins do not see the addresses of clients: no loopback address to speak from", "range", source.Range, "cause", err)
 	}
 }
 

@@ -13,16 +13,24 @@
 package webrtc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"srs-proxy/balancer"
+	"srs-proxy/protocol/stun"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/udp"
 )
 
@@ -31,6 +39,9 @@ const (
 	DefaultIdle        = 30 * time.Second // SRS's stun_timeout too
 	DefaultPerIP       = 64
 	DefaultMaxSessions = 100_000
+
+	defaultHandshaking      = 2048
+	defaultHandshakeTimeout = 5 * time.Second
 )
 
 // Errors of Add.
@@ -49,8 +60,11 @@ var (
 
 // Why sessions end, for Session.OnEnd.
 var (
-	// ErrIdle: no datagram of the client for Config.Idle, or none at all.
-	ErrIdle = errors.New("nothing came from the client")
+	// ErrIdle: nothing came from the client for Config.Idle, or never did.
+	ErrIdle = errors.New("nothing came from the client any more")
+	// ErrSilent: the client is there, but its origin has not answered for Config.Idle.
+	// SRS answers each check of a session, so it does not have this one any more.
+	ErrSilent = errors.New("the origin does not answer any more")
 	// ErrRemoved: by Remove.
 	ErrRemoved = errors.New("the session was ended")
 )
@@ -65,8 +79,13 @@ type Config struct {
 	Shards int
 	// Listener is for TCP clients.
 	Listener listener.Config
-	// Idle is how long a session lives without a datagram from its client; 0 means 30 s.
+	// Idle is how long a session lives with nothing from its client, or nothing from
+	// its origin; 0 means 30 s.
 	Idle time.Duration
+	// Handshaking is how many TCP clients may be there that have not proved whose
+	// session they are; 0 means 2,048. They have HandshakeTimeout to do so; 0 means 5 s.
+	Handshaking      int
+	HandshakeTimeout time.Duration
 	// PerIP is how many sessions one client address may have: 0 means 64, negative no limit.
 	PerIP int
 	// MaxSessions is how many sessions there may be; 0 means 100,000.
@@ -88,9 +107,9 @@ type Session struct {
 	Client netip.AddrPort
 
 	// OnEnd, if set, is called exactly once when an added session has ended: by
-	// Remove, by idling or by the end of the server. It may run on a shard's
-	// goroutine or on Remove's and must neither block nor call back. The place to
-	// give a lease back is a goroutine of its own.
+	// Remove, by idling or by the end of the server. It runs on Remove's goroutine or
+	// on the one that ends idle sessions, never on one that moves media, and is the
+	// place to give a lease back.
 	OnEnd func(End)
 }
 
@@ -100,87 +119,100 @@ func (s *Session) Username() string { return s.LocalUfrag + ":" + s.RemoteUfrag 
 
 // End is how a session went.
 type End struct {
-	Cause error // ErrIdle, ErrRemoved, ErrStopped
+	Cause error // ErrIdle, ErrSilent, ErrRemoved, ErrStopped
 	Info
-}
-
-// Info is a session as it stands.
-type Info struct {
-	Username string
-	Stream   balancer.Stream
-	Role     balancer.Role
-	OriginID string
-	Since    time.Time
-	// Media is the client's proved address, invalid before the first request that
-	// proves it. Local is the session's address as its origin sees it.
-	Media, Local netip.AddrPort
-	TCP          bool // the client is there over TCP
-	// Payload bytes; datagrams over UDP only.
-	BytesIn, BytesOut         int64 // from the client, to the client
-	DatagramsIn, DatagramsOut int64
-}
-
-// Stats are the server's counters.
-type Stats struct {
-	Sessions  int64 // now
-	Addresses int64 // of clients that are bound to a session now
-	Added     int64
-	Ended     int64
-	Moves     int64 // a client that was proved at another address
-	UDP       udp.Stats
-	TCP       listener.Stats
-
-	// Datagrams of clients that were dropped.
-	Malformed    int64 // not STUN though it began like it, or beyond the parser's bounds
-	Unknown      int64 // no session has the username
-	BadIntegrity int64 // MESSAGE-INTEGRITY is missing or wrong
-	Unbound      int64 // no STUN, from an address that proved nothing
-	NoFlow       int64 // no way to the origin could be made
-	Homeless     int64 // from the origin, before the client was proved or after its end
 }
 
 // Server serves the media of the sessions that were added.
 type Server struct {
-	cfg Config
-	log *slog.Logger
-	udp *udp.Server
+	cfg     Config
+	router  *route.Router
+	relay   *relay.Relay
+	log     *slog.Logger
+	started time.Time
+	udp     *udp.Server
+	tcp     *listener.Listener // nil without Config.TCP
+
+	shards []shard // by udp.Shard.Index
+
+	handshaking atomic.Int64
+	tcpSessions sync.WaitGroup
+	added       atomic.Int64
+	ended       atomic.Int64
+	moves       atomic.Int64
+	panics      atomic.Int64
+
+	mu       sync.RWMutex // guards the following fields
+	sessions map[string]*session
+	byIP     map[netip.Addr]int
+	perIP    int
+	stopped  bool
 }
 
-// New returns a Server.
-func New(cfg Config, sources udp.Sources, rl *relay.Relay, log *slog.Logger) *Server {
-	return &Server{cfg: cfg, log: log}
+// New returns a Server. TCP clients are taken to their origins by the router, in
+// whose place sources stand for UDP.
+func New(cfg Config, sources udp.Sources, router *route.Router, rl *relay.Relay, log *slog.Logger) *Server {
+	cfg.Idle = cmp.Or(cfg.Idle, DefaultIdle)
+	cfg.MaxSessions = cmp.Or(cfg.MaxSessions, DefaultMaxSessions)
+	cfg.Handshaking = cmp.Or(cfg.Handshaking, defaultHandshaking)
+	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, defaultHandshakeTimeout)
+	cfg.Shards = max(cfg.Shards, 1)
+	s := &Server{
+		cfg: cfg, router: router, relay: rl, log: log.With("proto", "webrtc"), started: time.Now(),
+		sessions: make(map[string]*session), byIP: make(map[netip.Addr]int), perIP: cmp.Or(cfg.PerIP, DefaultPerIP),
+	}
+	for range cfg.Shards {
+		s.shards = append(s.shards, shard{byAddress: make(map[udp.Peer]*session), verifier: stun.NewVerifier()})
+	}
+	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards}, s, sources, s.log)
+	return s
 }
+
+// listenTries is how often a port that the kernel chose for UDP is tried for TCP too.
+const listenTries = 8
 
 // Listen binds the addresses, or none.
-func (s *Server) Listen() error { return nil }
+func (s *Server) Listen() error {
+	for try := 1; ; try++ {
+		if err := s.udp.Listen(); err != nil {
+			return err
+		}
+		if !s.cfg.TCP {
+			return nil
+		}
+		host, wanted, err := net.SplitHostPort(s.cfg.Listen)
+		if err != nil {
+			return err
+		}
+		port := s.udp.Addr().(*net.UDPAddr).Port
+		if s.tcp, err = listener.Listen(net.JoinHostPort(host, strconv.Itoa(port)), s.cfg.Listener); err == nil {
+			return nil
+		}
+		s.udp.Close()
+		if wanted != "0" || try == listenTries {
+			return err
+		}
+	}
+}
 
 // Addr is where the server listens, once Listen has returned: a *net.UDPAddr.
-func (s *Server) Addr() net.Addr { return &net.UDPAddr{} }
+func (s *Server) Addr() net.Addr { return s.udp.Addr() }
 
 // Close frees the addresses of a server that will not Run.
-func (s *Server) Close() {}
+func (s *Server) Close() {
+	s.udp.Close()
+	if s.tcp != nil {
+		s.tcp.Close()
+	}
+}
 
 // Run serves until ctx is cancelled, then ends all sessions.
 func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.udp.Run(ctx) })
+	g.Go(func() error { return s.sweep(ctx) })
+	if s.tcp != nil {
+		g.Go(func() error { return s.runTCP(ctx) })
+	}
+	return g.Wait()
 }
-
-// Add makes a session known: datagrams of its client are served from now on. It ends
-// by itself if none comes.
-func (s *Server) Add(se Session) error { return nil }
-
-// Remove ends a session at once. It says false if there is none of that username.
-func (s *Server) Remove(username string) bool { return false }
-
-// Lookup tells of a session.
-func (s *Server) Lookup(username string) (Info, bool) { return Info{}, false }
-
-// Sessions lists all sessions, in no order.
-func (s *Server) Sessions() []Info { return nil }
-
-// SetPerIP changes the limit of a Config. Sessions that are open stay.
-func (s *Server) SetPerIP(n int) {}
-
-// Stats returns the counters.
-func (s *Server) Stats() Stats { return Stats{} }
