@@ -134,6 +134,7 @@ func (o *Origin) apiHandler() http.Handler {
 	}))
 	mux.HandleFunc("/api/v1/versions", o.apiVersions)
 	mux.HandleFunc("/api/v1/summaries", o.apiSummaries)
+	o.processRoutes(mux)
 	o.rtcRoutes(mux)
 	for _, p := range []string{"/api/v1/vhosts", "/api/v1/vhosts/"} {
 		mux.HandleFunc(p, o.apiVhosts)

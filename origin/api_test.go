@@ -46,7 +46,10 @@ func shape(t *testing.T, doc string) []string {
 // apiPaths are compared with SRS's replies while one stream is published and
 // played over HTTP-FLV.
 func apiPaths() []string {
-	return []string{"versions", "summaries", "vhosts/", "streams/", "clients/"}
+	return []string{
+		"versions", "summaries", "vhosts/", "streams/", "clients/", "rusages", "self_proc_stats", "system_proc_stats", "meminfos", "authors", "features",
+		"raw?rpc=raw", "clusters?app=live&stream=nope",
+	}
 }
 
 // TestAPIHasTheShapeOfSRS compares with what SRS 7 answered (testdata/api.txt). With
