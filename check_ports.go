@@ -44,7 +44,7 @@ const holdersShown = 4
 func (s *setup) tryPorts(ctx context.Context, origins []originFacts) []portFacts {
 	var all []portFacts
 	for _, l := range s.publicListeners() {
-		all = append(all, portFacts{flag: l.flag, network: "tcp", address: l.address})
+		all = append(all, portFacts{flag: l.flag, network: l.network, address: l.address})
 	}
 	for _, o := range origins {
 		for _, l := range o.listeners {

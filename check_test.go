@@ -48,6 +48,7 @@ func goodFacts(t *testing.T) *facts {
 			{flag: "rtmp", network: "tcp", address: address{port: 1935}},
 			{flag: "http", network: "tcp", address: address{port: 8080}},
 			{flag: "api", network: "tcp", address: address{port: 1985}},
+			{flag: "srt", network: "udp", address: address{port: 10080}},
 		},
 	}
 	for id := range 16 {

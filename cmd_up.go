@@ -98,13 +98,13 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 		return interrupted(ctx, err)
 	}
 	log.Info("origins run " + in.setup.software.found)
-	vhosts, err := in.setup.vhosts()
+	served, err := in.setup.served()
 	if err != nil {
 		return err
 	}
 
 	in.bal = balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
-	pcfg := in.setup.proxyConfig(vhosts)
+	pcfg := in.setup.proxyConfig(served)
 	pcfg.Identity, pcfg.Slots = identity(cfg.StateDir), in.slots
 	in.proxy = proxy.New(pcfg, in.bal, log)
 	if err := in.proxy.Listen(); err != nil {
@@ -232,6 +232,7 @@ func (in *instance) report(ctx context.Context) report {
 		RTMP:     in.proxy.RTMPAddr().String(),
 		HTTP:     in.proxy.HTTPAddr().String(),
 		API:      in.proxy.APIAddr().String(),
+		SRT:      in.proxy.SRTAddr().String(),
 		StateDir: in.cfg.StateDir,
 	}
 }

@@ -15,11 +15,12 @@ import (
 type Config struct {
 	// Origins is how many to run; 0 means one for each CPU that the proxy leaves.
 	Origins int
-	// RTMP, HTTP and API are the public addresses, "host:port"; an empty host means
+	// RTMP, HTTP, API and SRT are the public addresses, "host:port"; an empty host means
 	// all interfaces.
 	RTMP string
 	HTTP string
 	API  string
+	SRT  string
 
 	// SRS is the path of the SRS binary, builtinOrigin for the built-in origin,
 	// or "" to search.
@@ -110,7 +111,7 @@ func (c *Config) Validate() error {
 	listeners := c.listeners()
 	for i, l := range listeners {
 		for _, before := range listeners[:i] {
-			if sameListener(before.addr, l.addr) {
+			if before.network == l.network && sameListener(before.addr, l.addr) {
 				return &settingError{name: l.flag, value: l.addr, reason: "is the address of " + before.flag + " too; give each its own port"}
 			}
 		}
@@ -129,7 +130,12 @@ func (c *Config) Validate() error {
 
 // listeners are the public addresses and the settings that place them.
 func (c *Config) listeners() []publicListener {
-	return []publicListener{{flag: "rtmp", addr: c.RTMP}, {flag: "http", addr: c.HTTP}, {flag: "api", addr: c.API}}
+	return []publicListener{
+		{flag: "rtmp", network: "tcp", addr: c.RTMP},
+		{flag: "http", network: "tcp", addr: c.HTTP},
+		{flag: "api", network: "tcp", addr: c.API},
+		{flag: "srt", network: "udp", addr: c.SRT},
+	}
 }
 
 const (

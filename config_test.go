@@ -72,7 +72,7 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := map[string]string{
-		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
+		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "srt": "3004", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
 		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
@@ -91,7 +91,7 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", Origins: 4, SRS: exe, Template: file, Vhosts: file,
+		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", SRT: ":3004", Origins: 4, SRS: exe, Template: file, Vhosts: file,
 		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,

@@ -26,6 +26,7 @@ type report struct {
 	RTMP     string    `json:"rtmp"`
 	HTTP     string    `json:"http"`
 	API      string    `json:"api"`
+	SRT      string    `json:"srt"`
 	StateDir string    `json:"state_dir"`
 }
 

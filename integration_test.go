@@ -64,7 +64,7 @@ func command(t *testing.T, dir string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, args...)
-	cmd.Env = append(os.Environ(), "SRS_PROXY_STATE_DIR="+dir, "PROXY_RTMP_SERVER=127.0.0.1:0", "PROXY_HTTP_SERVER=127.0.0.1:0", "PROXY_HTTP_API=127.0.0.1:0",
+	cmd.Env = append(os.Environ(), "SRS_PROXY_STATE_DIR="+dir, "PROXY_RTMP_SERVER=127.0.0.1:0", "PROXY_HTTP_SERVER=127.0.0.1:0", "PROXY_HTTP_API=127.0.0.1:0", "PROXY_SRT_SERVER=127.0.0.1:0",
 		// A race in the program fails it at once, without the detector's pause at each exit.
 		"GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	if os.Getenv("SRS_BINARY") == "" {
@@ -222,13 +222,13 @@ func wantGone(t *testing.T, rep report, dir string) {
 			t.Errorf("pid %d of %s is still there: %v", o.PID, o.ID, err)
 		}
 		for _, port := range []int{o.Ports.RTMP, o.Ports.HTTP, o.Ports.API} {
-			if err := tryPort(context.Background(), fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+			if err := tryListen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
 				t.Errorf("%s: port %d is not free: %v", o.ID, port, err)
 			}
 		}
 	}
 	for _, addr := range []string{rep.RTMP, rep.HTTP} {
-		if err := tryPort(context.Background(), addr); err != nil {
+		if err := tryListen(context.Background(), "tcp", addr); err != nil {
 			t.Errorf("public address %s is not free: %v", addr, err)
 		}
 	}

@@ -24,7 +24,7 @@ func TestPortHolderOfAnOutgoingConnection(t *testing.T) {
 	if lo, hi, err := runtime.EphemeralRange(); err != nil || port < lo || port > hi {
 		t.Skipf("port %d is outside the ephemeral range %d-%d (%v)", port, lo, hi, err)
 	}
-	if err := tryPort(t.Context(), c.LocalAddr().String()); !isBusy(err) {
+	if err := tryListen(t.Context(), "tcp", c.LocalAddr().String()); !isBusy(err) {
 		t.Errorf("tryPort: %v, want address in use", err)
 	}
 	if got := portHolder("tcp", port); !strings.Contains(got, "outgoing connection") {

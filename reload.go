@@ -71,7 +71,7 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "state-dir", "control", "cgroup":
+	case "rtmp", "http", "api", "srt", "state-dir", "control", "cgroup":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score":
@@ -113,7 +113,7 @@ func (in *instance) reloadUntold(ctx context.Context, dry bool) (reloadReport, e
 	if err != nil {
 		return report, err
 	}
-	vhosts, err := next.vhosts()
+	served, err := next.served()
 	if err != nil {
 		return report, err
 	}
@@ -128,7 +128,7 @@ func (in *instance) reloadUntold(ctx context.Context, dry bool) (reloadReport, e
 	if report.Origins, err = in.sup.Reload(ctx, next.supervisorConfig()); err != nil {
 		return report, err
 	}
-	in.proxy.Adjust(next.proxyConfig(vhosts))
+	in.proxy.Adjust(next.proxyConfig(served))
 	in.level.Set(cfg.LogLevel)
 	if changed(report.Changes, "proxy-cpus") {
 		err = runtime.PinSelf(next.cpus.Proxy)

@@ -68,6 +68,11 @@ func settings(stateDir string) []setting {
 			usage: "listen for the HTTP API on `ADDR`",
 			apply: field(parseAddress, func(c *Config) *string { return &c.API }),
 		},
+		{
+			name: "srt", env: "PROXY_SRT_SERVER", category: categoryListen, def: "10080",
+			usage: "listen for SRT on `ADDR`, over UDP",
+			apply: field(parseAddress, func(c *Config) *string { return &c.SRT }),
+		},
 
 		{
 			name: "origins", env: "SRS_PROXY_ORIGINS", category: categoryOrigins, def: "auto",

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
 
 	"srs-proxy/proxy"
+	"srs-proxy/proxy/srt"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 	"srs-proxy/supervisor"
@@ -168,6 +168,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		Env:            childEnvironment(),
 		Logs:           s.logRotation(),
 		DieWithParent:  s.cfg.DieWithParent,
+		SRT:            true,
 		Reserved:       s.publicPorts(),
 		PlanCPUs:       s.cpusFor,
 		DrainDeadline:  s.cfg.DrainDeadline,
@@ -218,6 +219,7 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 		LogFile:        filepath.Join(dir, "srs.log"),
 		PIDFile:        filepath.Join(dir, "srs.pid"),
 		MaxConnections: s.cfg.maxConnections(s.nofile),
+		SRT:            true,
 		Overlay:        s.overlay.For(slot),
 		AsProcess:      s.cfg.DieWithParent,
 	})
@@ -227,18 +229,30 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 	return text, nil
 }
 
-// vhosts are those that the origins' config names: the proxy folds all other
-// hosts into the default one, as SRS does.
-func (s *setup) vhosts() ([]string, error) {
+// served is what the proxy has to know of the origins' config to route as they do.
+type served struct {
+	// vhosts are those that it names: the proxy folds all other hosts into the
+	// default one, as SRS does.
+	vhosts    []string
+	streamIDs srt.StreamIDs
+}
+
+func (s *setup) served() (served, error) {
 	text, err := s.originConfig(0)
 	if err != nil {
-		return nil, err
+		return served{}, err
 	}
 	root, err := srsconf.Parse("config of the first origin", text)
 	if err != nil {
-		return nil, fmt.Errorf("vhosts: %w", err)
+		return served{}, fmt.Errorf("vhosts: %w", err)
 	}
-	return srsconf.Vhosts(root), nil
+	return served{
+		vhosts: srsconf.Vhosts(root),
+		streamIDs: srt.StreamIDs{
+			Default:    root.Value("srt_server", "default_streamid"),
+			DefaultApp: root.Value("srt_server", "default_app"),
+		},
+	}, nil
 }
 
 // filesPerSession is what a session holds of the proxy's descriptors: a socket
@@ -246,12 +260,15 @@ func (s *setup) vhosts() ([]string, error) {
 const filesPerSession = 6
 
 // proxyConfig is the setup as the proxy takes it.
-func (s *setup) proxyConfig(vhosts []string) proxy.Config {
+func (s *setup) proxyConfig(origins served) proxy.Config {
 	return proxy.Config{
 		RTMP:         s.cfg.RTMP,
 		HTTP:         s.cfg.HTTP,
 		API:          s.cfg.API,
-		Vhosts:       vhosts,
+		SRT:          s.cfg.SRT,
+		Vhosts:       origins.vhosts,
+		StreamIDs:    origins.streamIDs,
+		Shards:       len(s.cpus.Proxy),
 		RealIPPrefix: s.cfg.RealIPPrefix.enabled(!s.software.builtin),
 		PerIP:        s.cfg.MaxConnectionsPerIP,
 		Handshaking:  s.cfg.MaxHandshaking,
@@ -268,8 +285,8 @@ func (s *setup) explainListen(ctx context.Context, err error) error {
 		return err
 	}
 	for _, l := range s.publicListeners() {
-		if tryPort(ctx, l.addr) != nil {
-			return fmt.Errorf("%s is held by %s; stop that one, or choose another --%s", l, portHolder("tcp", l.port), l.flag)
+		if tryListen(ctx, l.network, l.addr) != nil {
+			return fmt.Errorf("%s is held by %s; stop that one, or choose another --%s", l, portHolder(l.network, l.port), l.flag)
 		}
 	}
 	return err
@@ -278,8 +295,9 @@ func (s *setup) explainListen(ctx context.Context, err error) error {
 // publicListener is one of the proxy's addresses.
 type publicListener struct {
 	address
-	flag string
-	addr string
+	flag    string
+	network string // tcp or udp
+	addr    string
 }
 
 func (l publicListener) String() string { return fmt.Sprintf("port %d (%s)", l.port, l.flag) }
@@ -315,14 +333,4 @@ func portHolder(network string, port int) string {
 func ephemeral(port int) bool {
 	lo, hi, err := runtime.EphemeralRange()
 	return err == nil && lo <= port && port <= hi
-}
-
-// tryPort proves that a port can be bound without SO_REUSEPORT.
-func tryPort(ctx context.Context, listen string) error {
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", listen)
-	if err != nil {
-		return err
-	}
-	return ln.Close()
 }

@@ -3,6 +3,7 @@
 //	RTMP clients ─▶ rtmp.Server ───────┐
 //	HTTP clients ─▶ httpserver.Server ─┼▶ route.Router ─▶ origins
 //	API clients ──▶ api.Server ────────┤
+//	SRT callers ──▶ srt.Server ────────┤
 //	                                   └▶ balancer (who serves what)
 //
 // Each protocol has a package of its own with the same shape: New, Listen, Run.
@@ -28,6 +29,7 @@ import (
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/rtmp"
 	"srs-proxy/proxy/source"
+	"srs-proxy/proxy/srt"
 )
 
 // Config of a Proxy. Zero values mean the defaults of the protocol packages.
@@ -35,6 +37,7 @@ type Config struct {
 	RTMP string // where to listen for RTMP, "host:port" or ":port"
 	HTTP string // and for HTTP-FLV, HTTP-TS, MP3, AAC, HLS, DASH and files
 	API  string // and for the HTTP API
+	SRT  string // and for SRT
 
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
@@ -42,6 +45,8 @@ type Config struct {
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
+	Shards       int           // event loops of each datagram protocol, see udp.Config
+	StreamIDs    srt.StreamIDs // what SRT stream ids leave open
 	Access       access.Rules  // who may publish and play
 
 	Identity api.Identity      // what the HTTP API says of the whole
@@ -56,6 +61,7 @@ type Proxy struct {
 	rtmp    *rtmp.Server
 	http    *httpserver.Server
 	api     *api.Server
+	srt     *srt.Server
 }
 
 // New returns a Proxy over bal.
@@ -77,6 +83,9 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
 		http:    httpserver.New(web, router, log),
 		api:     api.New(control, api.Deps{Origins: bal, Client: sources.Client, Slots: cfg.Slots, Log: log}),
+		srt: srt.New(srt.Config{
+			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout, Handshaking: cfg.Handshaking,
+		}, router, sources, log),
 	}
 }
 
@@ -94,6 +103,12 @@ func (p *Proxy) Listen() error {
 		p.http.Close()
 		return err
 	}
+	if err := p.srt.Listen(); err != nil {
+		p.rtmp.Close()
+		p.http.Close()
+		p.api.Close()
+		return fmt.Errorf("listen for SRT: %w", err)
+	}
 	return nil
 }
 
@@ -106,14 +121,18 @@ func (p *Proxy) HTTPAddr() net.Addr { return p.http.Addr() }
 // APIAddr is where the HTTP API is served, once Listen has returned.
 func (p *Proxy) APIAddr() net.Addr { return p.api.Addr() }
 
+// SRTAddr is where SRT is served, once Listen has returned.
+func (p *Proxy) SRTAddr() net.Addr { return p.srt.Addr() }
+
 // Adjust takes over what of a Config can change while the proxy runs: Vhosts, Access,
-// RealIPPrefix, PerIP and Handshaking. Sessions that are open do not notice.
+// RealIPPrefix, PerIP, Handshaking and StreamIDs. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
 	p.router.SetAccess(cfg.Access)
 	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
 	p.http.SetPerIP(cfg.PerIP)
 	p.api.SetPerIP(cfg.PerIP)
+	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking)
 }
 
 // Client is whose session an origin of this machine means by a peer's address, now or
@@ -131,6 +150,7 @@ func (p *Proxy) Close() {
 	p.rtmp.Close()
 	p.http.Close()
 	p.api.Close()
+	p.srt.Close()
 }
 
 // Run serves until ctx is cancelled, then ends all sessions.
@@ -139,5 +159,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g.Go(func() error { return p.rtmp.Run(ctx) })
 	g.Go(func() error { return p.http.Run(ctx) })
 	g.Go(func() error { return p.api.Run(ctx) })
+	g.Go(func() error { return p.srt.Run(ctx) })
 	return g.Wait()
 }

@@ -75,7 +75,7 @@ func newInstance(t *testing.T, origins int, flags ...string) *instance {
 	}
 	in.args = append([]string{
 		"up", "--origins", strconv.Itoa(origins), "--srs", srs, "--state-dir", in.stateDir,
-		"--rtmp", in.rtmp(), "--http", in.http(), "--api", in.api(), "--port-base", strconv.Itoa(in.ports.base),
+		"--rtmp", in.rtmp(), "--http", in.http(), "--api", in.api(), "--srt", in.srt(), "--port-base", strconv.Itoa(in.ports.base),
 	}, flags...)
 	in.cmd = exec.Command(suite.binary, in.args...)
 	in.cmd.Env = cleanEnv()
@@ -125,6 +125,7 @@ func cleanEnv(more ...string) []string {
 func (in *instance) rtmp() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.RTMP) }
 func (in *instance) http() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.HTTP) }
 
+func (in *instance) srt() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.SRT) }
 func (in *instance) api() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.API) }
 
 // stream is the public URL of a stream: rtmp, flv, ts, m3u8...

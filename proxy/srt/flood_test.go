@@ -219,7 +219,7 @@ func BenchmarkPacket(b *testing.B) {
 			p.SetDestination(s.publicID)
 			s.table.fromClient(p, s.peer)
 		},
-		"unknown id":  func(s *session, p, _ srt.Packet) { p.SetDestination(1); s.table.fromClient(p, s.peer) },
+		"unknown id": func(s *session, p, _ srt.Packet) { p.SetDestination(1); s.table.fromClient(p, s.peer) },
 		"induction": func(s *session, p, _ srt.Packet) {
 			h := s.request.Induction()
 			h.Append(p[:0], 0, 1)

@@ -348,13 +348,11 @@ func TestPerIP(t *testing.T) {
 	last.send(srt.AppendShutdown(nil, last.peer, 0))
 	eventually(t, "a session less", func() bool { return e.server.Stats().Sessions == 2 })
 	c.call("live/x")
-	e.server.SetPerIP(100)
-	dial(t, e.addr()).call("live/x")
 }
 
 // Version 4 has no stream id; the default one counts.
 func TestVersion4AndNoStreamID(t *testing.T) {
-	e := start(t, Config{DefaultStreamID: "#!::r=studio/main,m=publish"}, route.Config{})
+	e := start(t, Config{StreamIDs: StreamIDs{Default: "#!::r=studio/main,m=publish"}}, route.Config{})
 	o := startOrigin(t)
 	e.register("o", o.addr())
 	want := balancer.Stream{Vhost: balancer.DefaultVhost, App: "studio", Name: "main"}

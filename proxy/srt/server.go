@@ -15,6 +15,7 @@
 package srt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -34,10 +35,8 @@ type Config struct {
 	Listen string // "host:port", or ":port" for all interfaces
 	Shards int    // see udp.Config
 
-	// DefaultStreamID is what an empty stream id means, and DefaultApp the app of one
-	// that has none. They have to be those of the origins; "" means SRS's.
-	DefaultStreamID string
-	DefaultApp      string
+	// StreamIDs have to be those of the origins; "" means SRS's.
+	StreamIDs StreamIDs
 
 	// DialTimeout is how long one origin has for its part of the handshake; 0 means 1 s.
 	DialTimeout time.Duration
@@ -57,25 +56,20 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	if c.DefaultStreamID == "" {
-		c.DefaultStreamID = srt.DefaultStreamID
-	}
-	if c.DefaultApp == "" {
-		c.DefaultApp = srt.DefaultApp
-	}
-	if c.DialTimeout == 0 {
-		c.DialTimeout = route.DefaultDialTimeout
-	}
-	if c.Idle == 0 {
-		c.Idle = defaultIdle
-	}
-	if c.PerIP == 0 {
-		c.PerIP = defaultPerIP
-	}
-	if c.Handshaking == 0 {
-		c.Handshaking = defaultHandshaking
-	}
+	c.DialTimeout = cmp.Or(c.DialTimeout, route.DefaultDialTimeout)
+	c.Idle = cmp.Or(c.Idle, defaultIdle)
+	c.PerIP = cmp.Or(c.PerIP, defaultPerIP)
 	return c
+}
+
+// StreamIDs is what stream ids leave open (SRS's srt_server).
+type StreamIDs struct {
+	Default    string // what an empty one means
+	DefaultApp string // the app of one that is only a name
+}
+
+func (d StreamIDs) withDefaults() StreamIDs {
+	return StreamIDs{cmp.Or(d.Default, srt.DefaultStreamID), cmp.Or(d.DefaultApp, srt.DefaultApp)}
 }
 
 // Server serves SRT callers.
@@ -86,6 +80,9 @@ type Server struct {
 	udp    *udp.Server
 	key    cookieKey
 	tables []*table // by shard
+
+	streamIDs   atomic.Pointer[StreamIDs]
+	handshaking atomic.Int64 // see Config.Handshaking
 
 	ids      atomic.Uint64
 	counters counters
@@ -103,7 +100,8 @@ const tick = 50 * time.Millisecond
 // New returns a Server. The sources are as in udp.New.
 func New(cfg Config, router *route.Router, sources udp.Sources, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), router: router, log: log, key: newCookieKey()}
-	s.clients.setMost(s.cfg.PerIP)
+	s.clients.most = s.cfg.PerIP
+	s.Adjust(cfg.StreamIDs, cfg.Handshaking)
 	s.running, s.stop = context.WithCancelCause(context.Background())
 	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards, Tick: tick}, handler{s}, sources, log)
 	return s
@@ -158,8 +156,12 @@ func (s *Server) endAll() {
 	ended.Wait()
 }
 
-// SetPerIP changes Config.PerIP for sessions from now on.
-func (s *Server) SetPerIP(n int) { s.clients.setMost(n) }
+// Adjust changes what can change while callers are served, for those to come; see Config.
+func (s *Server) Adjust(ids StreamIDs, handshaking int) {
+	ids = ids.withDefaults()
+	s.streamIDs.Store(&ids)
+	s.handshaking.Store(int64(cmp.Or(handshaking, defaultHandshaking)))
+}
 
 // handler is what the shards call.
 type handler struct{ s *Server }
@@ -172,18 +174,9 @@ func (h handler) Tick(sh *udp.Shard, now time.Time) { h.s.tables[sh.Index()].tic
 
 // clients counts the sessions of each address.
 type clients struct {
-	mu     sync.Mutex // guards what follows
-	most   int
+	most   int        // 0 or less: any number
+	mu     sync.Mutex // guards counts
 	counts map[netip.Addr]int
-}
-
-func (c *clients) setMost(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n == 0 {
-		n = defaultPerIP
-	}
-	c.most = n
 }
 
 // add counts a session in, unless its address has as many as it may.

@@ -1,6 +1,7 @@
 package srt
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"time"
@@ -120,7 +121,7 @@ func (t *table) conclude(p srt.Packet, h srt.Handshake, from udp.Peer) {
 		return
 	}
 	sv := t.server
-	if sv.counters.handshaking.Load() >= int64(sv.cfg.Handshaking) || !sv.clients.add(from.Addr.Addr()) {
+	if sv.counters.handshaking.Load() >= sv.handshaking.Load() || !sv.clients.add(from.Addr.Addr()) {
 		t.refuse(p, h, from, srt.ReasonOverload)
 		return
 	}
@@ -132,14 +133,12 @@ func (t *table) read(p srt.Packet, h srt.Handshake) (balancer.Role, balancer.Str
 	if h.Version != srt.Version4 && h.Version != srt.Version5 {
 		return 0, balancer.Stream{}, srt.ReasonVersion
 	}
+	defaults := t.server.streamIDs.Load()
 	id, err := srt.ConclusionStreamID(p, h)
 	if err != nil {
 		return 0, balancer.Stream{}, srt.ReasonRogue
 	}
-	if id == "" {
-		id = t.server.cfg.DefaultStreamID
-	}
-	r, err := srt.ParseStreamID(id, t.server.cfg.DefaultApp)
+	r, err := srt.ParseStreamID(cmp.Or(id, defaults.Default), defaults.DefaultApp)
 	switch {
 	case errors.Is(err, srt.ErrStreamIDMode):
 		return 0, balancer.Stream{}, srt.ReasonBadMode
