@@ -13,8 +13,9 @@ func (p *program) restartCommand() *cli.Command {
 		Name:      "restart",
 		Usage:     "replace the processes of origins, and lose no stream",
 		ArgsUsage: "ORIGIN...|--all",
-		Description: "A new process starts on spare ports. When it is ready it gets the new streams, and the old one keeps those that it has, for 10 minutes at most.\n" +
-			"Until then status shows both: origin-3 and origin-3.1. An origin that does not serve is started again at once.\n" +
+		Description: "A new process starts on spare ports. When it is ready it gets the new streams, and the old one keeps those that it has, for --drain-deadline of up (10m) at most.\n" +
+			fmt.Sprintf("Of many, %d are replaced at a time. ", supervisor.DefaultStarts) +
+			"Until the old one is gone status shows both: origin-3 and origin-3.1. An origin that does not serve is started again at once.\n" +
 			"Examples: srs-proxy restart 3\n" +
 			"          srs-proxy restart --all\n" + operationExits(),
 		Flags:        p.operationFlags(allFlag("restart all origins")),

@@ -22,7 +22,7 @@ func (p *program) scaleCommand() *cli.Command {
 		Name:      "scale",
 		Usage:     "change the number of origins of the running instance",
 		ArgsUsage: "N",
-		Description: "New origins are ready when it returns. Those with the highest numbers go: they get no new streams, keep the ones they have for 10 minutes at most, and stop.\n" +
+		Description: "New origins are ready when it returns. Those with the highest numbers go: they get no new streams, keep the ones they have for --drain-deadline of up (10m) at most, and stop.\n" +
 			"The number holds until `origins` of the configuration changes, or until the next up.\n" +
 			"Example: srs-proxy scale 16\n" + operationExits(),
 		Flags: p.operationFlags(),

@@ -154,6 +154,9 @@ func TestRestartCommand(t *testing.T) {
 	r.awaitIDs(t, "origin-0.1", "origin-1.1")
 	r.do(t, exitOK, "restart", "1.1")
 	r.awaitIDs(t, "origin-0.1", "origin-1")
+	r.do(t, exitOK, "scale", "9")
+	out, _ = r.do(t, exitOK, "restart", "--all")
+	wantText(t, "restart --all of many", out, "replacing 9 origins, 8 at a time", "origin-8.1 is ready", "restarted 9 origins")
 }
 
 // Ctrl-C ends the command only.

@@ -59,14 +59,18 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 		for path, order := range map[string]orderedChange{
 			controlDrain:   {name: "drain", do: in.sup.Drain},
 			controlUndrain: {name: "undrain", do: in.sup.Undrain},
-			controlRestart: {name: "restart", exclusive: true, do: in.sup.Restart},
+			controlRestart: {name: "restart", exclusive: true, inSteps: true, do: in.sup.Restart},
 		} {
 			mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 				var req originsRequest
 				if !in.request(w, r, &req) || !in.known(w, req.IDs) {
 					return
 				}
-				in.operate(ctx, w, operation{name: order.name, ids: req.IDs, exclusive: order.exclusive, do: func(ctx context.Context, _ *opResult) error {
+				note := ""
+				if order.inSteps {
+					note = in.steps(len(req.IDs))
+				}
+				in.operate(ctx, w, operation{name: order.name, ids: req.IDs, exclusive: order.exclusive, note: note, do: func(ctx context.Context, _ *opResult) error {
 					return order.do(ctx, req.IDs...)
 				}})
 			})
@@ -95,7 +99,19 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 type orderedChange struct {
 	name      string
 	exclusive bool
+	inSteps   bool
 	do        func(ctx context.Context, ids ...string) error
+}
+
+// steps says that not all of the n origins, or of all for 0, are replaced at once.
+func (in *instance) steps(n int) string {
+	if n == 0 {
+		n = placesOf(in.sup.Origins())
+	}
+	if n <= supervisor.DefaultStarts {
+		return ""
+	}
+	return fmt.Sprintf("replacing %d origins, %d at a time", n, supervisor.DefaultStarts)
 }
 
 // request reads a body. Without a good one it answers, and returns false.
@@ -172,7 +188,9 @@ type operation struct {
 	ids  []string // of the origins that it is about; empty for all
 	// exclusive ones wait for nobody: a second one is refused.
 	exclusive bool
-	do        func(ctx context.Context, result *opResult) error
+	// note is told before it begins; empty for nothing.
+	note string
+	do   func(ctx context.Context, result *opResult) error
 }
 
 // opEvent is a line of the answer to an operation. An empty one says that it goes on.
@@ -216,6 +234,9 @@ func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op opera
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	tell := in.teller(w)
+	if op.note != "" {
+		tell(opEvent{Progress: op.note})
+	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	before := newOriginChanges(in.sup.Origins())
 	go func() {

@@ -65,8 +65,9 @@ type Config struct {
 	// IDPrefix goes before the slot's number in an origin's ID; default "origin-".
 	IDPrefix string
 
-	// Starts is how many origins start at once; default 8. More would make all of
-	// them slow to answer, and the first ones ready later.
+	// Starts is how many origins start at once, and how many Restart replaces at a
+	// time; default 8. More would make all of them slow to answer, and the first ones
+	// ready later.
 	Starts int
 	// StartTimeout is from spawn to ready; default 30 s, for a machine that starts
 	// a hundred others.
@@ -93,6 +94,9 @@ type Config struct {
 	PlanCPUs func(origins int) ([]runtime.CPUSet, error)
 }
 
+// DefaultStarts is how many origins start at once.
+const DefaultStarts = 8
+
 const (
 	// hurryKill is how long SIGTERM has after a Hurry: SRS needs 0.1 s.
 	hurryKill = 2 * time.Second
@@ -109,7 +113,7 @@ func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1")
 	c.IDPrefix = cmp.Or(c.IDPrefix, "origin-")
 	c.MaxConnections = cmp.Or(c.MaxConnections, 1000)
-	c.Starts = cmp.Or(c.Starts, 8)
+	c.Starts = cmp.Or(c.Starts, DefaultStarts)
 	c.StartTimeout = cmp.Or(c.StartTimeout, 30*time.Second)
 	c.ProbePeriod = cmp.Or(c.ProbePeriod, time.Second)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, 1500*time.Millisecond)

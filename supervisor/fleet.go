@@ -144,10 +144,13 @@ func (s *Supervisor) awaitSettled(ctx context.Context, slot *slot) error {
 }
 
 // Restart replaces the processes of origins, of all when none is named: new ones
-// start on spare ports, and when all are ready the old ones drain, for
-// DrainDeadline at most, and stop; that is not waited for. An origin that does not
-// serve just tries again at once. One that the operator has drained is not touched
-// unless it is named, and then it is an error.
+// start on spare ports, and when they are ready the old ones drain, for
+// DrainDeadline at most, and stop; that is not waited for. As many as may start at
+// once are replaced at a time, so that the machine has to have room for few more
+// processes than before, as long as the old ones are not used. An origin that does
+// not serve just tries again at once. One that the operator has drained is not touched
+// unless it is named, and then it is an error. An error leaves those alone that were
+// not replaced yet, and says how many were.
 func (s *Supervisor) Restart(ctx context.Context, ids ...string) error {
 	release, err := s.exclusive(ctx)
 	if err != nil {
@@ -158,13 +161,33 @@ func (s *Supervisor) Restart(ctx context.Context, ids ...string) error {
 	if err != nil {
 		return err
 	}
+	for _, old := range targets {
+		if old.desired() == Drain && len(ids) > 0 {
+			return fmt.Errorf("%s is drained: undrain it instead", old.id)
+		}
+	}
+	done := 0
+	for some := range slices.Chunk(targets, s.cfg.Starts) {
+		if err := s.renewSome(ctx, some); err != nil {
+			if done > 0 {
+				err = fmt.Errorf("%d of %d origins are replaced; then: %w", done, len(targets), err)
+			}
+			return err
+		}
+		if done += len(some); done < len(targets) {
+			s.log.Info("origins replaced, the next ones follow", "done", done, "of", len(targets))
+		}
+	}
+	return nil
+}
+
+// renewSome replaces some origins at once: all of them, or after an error none.
+func (s *Supervisor) renewSome(ctx context.Context, targets []*slot) error {
 	cfg, places, slots := s.present()
 	var again []*slot
 	var changes []change
 	for _, old := range targets {
 		switch o := old.status(); {
-		case o.Desired == Drain && len(ids) > 0:
-			return fmt.Errorf("%s is drained: undrain it instead", o.ID)
 		case o.Desired == Drain, o.State == Starting:
 		case o.State == Ready, o.State == Degraded:
 			next, err := s.newGeneration(ctx, cfg, old.index, len(places), old.cpuSet, slots)

@@ -286,6 +286,61 @@ func TestRestartOfAll(t *testing.T) {
 	}
 }
 
+// A restart of all takes a few at a time. What goes wrong then leaves the rest alone,
+// and is no reason to take back what went well.
+func TestRestartOfAllGoesBySteps(t *testing.T) {
+	cfg := fakeConfig(t, 5, "ready")
+	cfg.Starts = 2
+	f := newFleet(t, cfg).up()
+	most := make(chan int)
+	stop := make(chan struct{})
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				most <- n
+				return
+			default:
+			}
+			successors := 0
+			for _, s := range f.all() {
+				if s.status().Role == Successor {
+					successors++
+				}
+			}
+			n = max(n, successors)
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	err := f.Restart(t.Context())
+	close(stop)
+	if n := <-most; n == 0 || n > cfg.Starts {
+		t.Errorf("%d successors at once", n)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.settled("origin-0.1", "origin-1.1", "origin-2.1", "origin-3.1", "origin-4.1")
+	before := f.pids()
+
+	dir := filepath.Join(cfg.StateDir, "origin-3")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mode"), []byte("crash"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = f.Restart(t.Context())
+	if !errors.Is(err, ErrNoOriginStarts) || !strings.HasPrefix(err.Error(), "2 of 5 origins are replaced; then: ") {
+		t.Error(err)
+	}
+	f.settled("origin-0", "origin-1", "origin-2.1", "origin-3.1", "origin-4.1")
+	if now := f.pids(); !slices.Equal(now[2:], before[2:]) {
+		t.Errorf("pids %v became %v", before, now)
+	}
+}
+
 // The deadline stops a process that somebody still uses.
 func TestDrainDeadline(t *testing.T) {
 	cfg := fakeConfig(t, 2, "ready")
