@@ -18,7 +18,7 @@ const (
 	// askStraggler is how long the few are waited for that have not answered when
 	// all others have. A stopped origin looks like that; one with so much to tell that
 	// it takes longer is known by the time it took before (see times).
-	askStraggler = 250 * time.Millisecond
+	askStraggler = 350 * time.Millisecond
 	// askNext is after how long another origin is asked what any of them can answer.
 	askNext = 100 * time.Millisecond
 	// askTurns is how many questions may be put to all origins at a time. More wait.
