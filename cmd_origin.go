@@ -154,6 +154,7 @@ func originSRT(root, vhost *srsconf.Directive, c *origin.SRT) {
 	server := root.Get("srt_server")
 	c.Passphrase = server.Value("passphrase")
 	c.DefaultApp = cmp.Or(server.Value("default_app"), c.DefaultApp)
+	c.DefaultStreamID = cmp.Or(server.Value("default_streamid"), c.DefaultStreamID)
 	c.RecvLatency = milliseconds(server, milliseconds(server, c.RecvLatency, "recvlatency"), "latency")
 	c.PeerLatency = milliseconds(server, milliseconds(server, c.PeerLatency, "peerlatency"), "latency")
 	c.PeerIdle = milliseconds(server, c.PeerIdle, "peer_idle_timeout")

@@ -227,16 +227,28 @@ func aacProfile(c mpeg4audio.AudioSpecificConfig) string {
 	return "Other"
 }
 
-// adtsRateIndex is the sampling_frequency_index (ISO/IEC 14496-3 table 1.18), 15
-// for a rate that has none.
+// adtsRates are the rates in the order of their sampling_frequency_index (ISO/IEC
+// 14496-3 table 1.18).
+func adtsRates() [13]int {
+	return [...]int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
+}
+
+// adtsRateIndex is 15 for a rate that has none.
 func adtsRateIndex(rate int) byte {
-	rates := [...]int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-	for i, r := range rates {
+	for i, r := range adtsRates() {
 		if r == rate {
 			return byte(i)
 		}
 	}
 	return 15
+}
+
+// adtsRate is the reverse, 0 for an index that is none.
+func adtsRate(index byte) int {
+	if rates := adtsRates(); int(index) < len(rates) {
+		return rates[index]
+	}
+	return 0
 }
 
 // adtsSize is that of a header without CRC.

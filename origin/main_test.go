@@ -19,7 +19,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// A timer of the SRT library's client, of a dial that was refused.
+		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func3"))
+}
 
 // testConfig listens on free ports and cuts HLS segments often.
 func testConfig() Config {

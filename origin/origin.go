@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"srs-proxy/protocol/srt"
 )
 
 // Config is what the generated config file says, as far as it concerns this
@@ -80,13 +82,15 @@ type RTC struct {
 
 // SRT is the SRT server (SRS: srt_server, and srt of the default vhost).
 type SRT struct {
-	Listen      string // UDP, "" is off
-	Passphrase  string // all must have it, or none
-	DefaultApp  string
-	RecvLatency time.Duration
-	PeerLatency time.Duration
-	PeerIdle    time.Duration // without a sign of the client it is gone
-	ToRTMP      bool          // what is published here can be played by others (srt_to_rtmp)
+	Listen     string // UDP, "" is off
+	Passphrase string // all must have it, or none
+	// DefaultApp and DefaultStreamID are those of a stream id that has none, or is
+	// empty.
+	DefaultApp, DefaultStreamID string
+	RecvLatency                 time.Duration
+	PeerLatency                 time.Duration
+	PeerIdle                    time.Duration // without a sign of the client it is gone
+	ToRTMP                      bool          // what is published here can be played by others (srt_to_rtmp)
 }
 
 // Heartbeat tells somebody that this origin is there, as SRS's heartbeat does.
@@ -111,7 +115,7 @@ func DefaultConfig() Config {
 		PublishNormal:  5 * time.Second,
 		RTC:            RTC{Protocol: "udp", Candidate: "*", KeyframeEvery: 6 * time.Second, Timeout: 30 * time.Second},
 		SRT: SRT{
-			DefaultApp: "live", RecvLatency: 120 * time.Millisecond, PeerLatency: 120 * time.Millisecond,
+			DefaultApp: srt.DefaultApp, DefaultStreamID: srt.DefaultStreamID, RecvLatency: 120 * time.Millisecond, PeerLatency: 120 * time.Millisecond,
 			PeerIdle: 10 * time.Second, ToRTMP: true,
 		},
 		Heartbeat: Heartbeat{Interval: 9 * time.Second},
@@ -145,6 +149,7 @@ type Origin struct {
 
 	rtmp, http, api []*listener
 	rtc             rtcServer
+	srt             srtServer
 	pid             *pidFile
 	sessions        gate
 }
@@ -176,6 +181,9 @@ func New(cfg Config, log *slog.Logger) *Origin {
 	if cfg.RTC.Timeout <= 0 {
 		cfg.RTC.Timeout = def.RTC.Timeout
 	}
+	if cfg.SRT.PeerIdle <= 0 {
+		cfg.SRT.PeerIdle = def.SRT.PeerIdle
+	}
 	if cfg.Heartbeat.Interval <= 0 {
 		cfg.Heartbeat.Interval = def.Heartbeat.Interval
 	}
@@ -184,6 +192,7 @@ func New(cfg Config, log *slog.Logger) *Origin {
 		o.serverID = "vid-" + randomID(7)
 	}
 	o.rtc.o, o.rtc.cfg = o, cfg.RTC
+	o.srt.o, o.srt.cfg = o, cfg.SRT
 	o.hls.init(o.hub, 2*cfg.HLSWindow, cfg.MaxConnections)
 	return o
 }
@@ -219,7 +228,10 @@ func (o *Origin) Listen() (err error) {
 			*l.to = append(*l.to, bound)
 		}
 	}
-	return o.rtc.listen(media)
+	if err := o.rtc.listen(media); err != nil {
+		return err
+	}
+	return o.srt.listen(media)
 }
 
 // apiOnly are the API's addresses that no HTTP listener has.
@@ -271,6 +283,7 @@ func (o *Origin) release() {
 		}
 	}
 	o.rtc.close()
+	o.srt.close()
 	if o.pid != nil {
 		o.pid.remove()
 		o.pid = nil
@@ -300,6 +313,13 @@ func (o *Origin) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if o.srt.l != nil {
+		wg.Go(func() {
+			if err := o.srt.run(ctx); err != nil {
+				stop(fmt.Errorf("srt: %w", err))
+			}
+		})
+	}
 	wg.Go(func() { o.runClock(ctx) })
 	if o.cfg.Heartbeat.Enabled {
 		wg.Go(func() { o.runHeartbeat(ctx) })
@@ -318,6 +338,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		}
 	}
 	o.sessions.closeAndWait()
+	o.srt.close() // after its clients were told
 	wg.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err

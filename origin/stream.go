@@ -47,6 +47,7 @@ type stream struct {
 	last       uint32
 	lastValid  bool // a frame was ever sent to players
 	remux      *remuxer
+	direct     bool      // the publisher's own transport stream goes to SRT players
 	hlsExpires time.Time // of a stream that nobody publishes
 }
 
@@ -55,6 +56,7 @@ type player struct {
 	q         *queue
 	audioOnly bool
 	ts        bool // takes transport stream packets
+	srt       bool // takes the publisher's own, where it has some
 	live      bool // ends with the publication; others wait for the next one
 }
 
@@ -114,7 +116,7 @@ func (p *publication) end() {
 	s.meta, s.videoSH, s.audioSH = nil, nil, nil
 	s.videoInfo, s.audioInfo = videoInfo{}, audioInfo{}
 	s.gop.clear()
-	s.audioRun = 0
+	s.audioRun, s.direct = 0, false
 	for pl := range s.players {
 		if pl.live {
 			pl.q.close(errEnded)
@@ -233,9 +235,30 @@ func (s *stream) deliver(f *frame, t tagInfo) {
 	}
 	if ts := s.remux.write(f, t, &s.videoInfo, &s.audioInfo, hasVideo); ts != nil {
 		for pl := range s.players {
-			if pl.ts && pl.q.put(ts, true) {
+			if pl.ts && !(pl.srt && s.direct) && pl.q.put(ts, true) {
 				pl.q.putAll(ts) // has the tables in it
 			}
+		}
+	}
+}
+
+// relay hands packets of the publisher's own transport stream to the SRT players,
+// codecs that we don't know included. Like SRS it lets them begin anywhere: tables
+// and keyframes come again soon.
+func (p *publication) relay(packets []byte) {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	p.s.direct = true
+	var f *frame
+	for pl := range p.s.players {
+		if !pl.srt {
+			continue
+		}
+		if f == nil {
+			f = &frame{kind: kindTS, key: true, payload: bytes.Clone(packets)}
+		}
+		if pl.q.put(f, false) {
+			pl.q.putAll(f)
 		}
 	}
 }
@@ -295,6 +318,7 @@ func (s *stream) play(pl *player) {
 	defer s.mu.Unlock()
 	s.players[pl] = struct{}{}
 	switch {
+	case pl.srt && s.direct:
 	case pl.ts:
 		if s.remux == nil {
 			s.startRemuxer()

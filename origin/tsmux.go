@@ -23,6 +23,8 @@ const (
 	tsHEVC = 0x24
 	tsAAC  = 0x0f
 	tsMP3  = 0x03
+	// tsMP3LowRate is read and not written.
+	tsMP3LowRate = 0x04
 )
 
 // setTracks tells whether the tracks changed, so that tables are due.
