@@ -49,6 +49,8 @@ func goodFacts(t *testing.T) *facts {
 			{flag: "http", network: "tcp", address: address{port: 8080}},
 			{flag: "api", network: "tcp", address: address{port: 1985}},
 			{flag: "srt", network: "udp", address: address{port: 10080}},
+			{flag: "webrtc", network: "udp", address: address{port: 8000}},
+			{flag: "webrtc", network: "tcp", address: address{port: 8000}},
 		},
 	}
 	for id := range 16 {

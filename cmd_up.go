@@ -233,6 +233,7 @@ func (in *instance) report(ctx context.Context) report {
 		HTTP:     in.proxy.HTTPAddr().String(),
 		API:      in.proxy.APIAddr().String(),
 		SRT:      in.proxy.SRTAddr().String(),
+		WebRTC:   in.proxy.WebRTCAddr().String(),
 		StateDir: in.cfg.StateDir,
 	}
 }

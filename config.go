@@ -21,6 +21,8 @@ type Config struct {
 	HTTP string
 	API  string
 	SRT  string
+	// WebRTC is that of media, over UDP and TCP.
+	WebRTC string
 
 	// SRS is the path of the SRS binary, builtinOrigin for the built-in origin,
 	// or "" to search.
@@ -56,6 +58,8 @@ type Config struct {
 	ReadyQuorum quorum
 
 	MaxConnectionsPerIP int
+	// MaxUDPSessionsPerIP is of WebRTC.
+	MaxUDPSessionsPerIP int
 	MaxHandshaking      int
 	DialTimeout         time.Duration
 	LeaseIdle           time.Duration
@@ -135,6 +139,8 @@ func (c *Config) listeners() []publicListener {
 		{flag: "http", network: "tcp", addr: c.HTTP},
 		{flag: "api", network: "tcp", addr: c.API},
 		{flag: "srt", network: "udp", addr: c.SRT},
+		{flag: "webrtc", network: "udp", addr: c.WebRTC},
+		{flag: "webrtc", network: "tcp", addr: c.WebRTC},
 	}
 }
 

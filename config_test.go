@@ -72,10 +72,10 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := map[string]string{
-		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "srt": "3004", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
+		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "srt": "3004", "webrtc": "3005", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
 		"port-base": "21000", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
-		"nofile": "5000", "max-connections-per-ip": "11", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
+		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
 		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
 		"log-max-size": "2M", "log-keep": "13",
@@ -91,10 +91,10 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", SRT: ":3004", Origins: 4, SRS: exe, Template: file, Vhosts: file,
+		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", SRT: ":3004", WebRTC: ":3005", Origins: 4, SRS: exe, Template: file, Vhosts: file,
 		PortBase: 21000, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
-		NoFile: 5000, MaxConnectionsPerIP: 11, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
+		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
 		LogMaxSize: 2 << 20, LogKeep: 13,
@@ -165,6 +165,7 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"one port for two", map[string]string{"http": "1935"}, nil, "", []string{"flag --http", "rtmp"}},
 		{"one port for two, by address", map[string]string{"http": "127.0.0.1:1935"}, nil, "", []string{"flag --http", "rtmp"}},
 		{"one port for two, the API", map[string]string{"api": "8080"}, nil, "", []string{"flag --api", "http"}},
+		{"one port for two, WebRTC over TCP", map[string]string{"webrtc": "1985"}, nil, "", []string{"flag --webrtc", "api"}},
 		{"cpu list", map[string]string{"origin-cpus": "3-1"}, nil, "", []string{"flag --origin-cpus", "0-3,8"}},
 		{"layout", map[string]string{"cpu-layout": "dense"}, nil, "", []string{"flag --cpu-layout", "spread, compact or numa"}},
 		{"duration without unit", map[string]string{"dial-timeout": "3"}, nil, "", []string{"flag --dial-timeout", "unit"}},

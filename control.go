@@ -27,6 +27,7 @@ type report struct {
 	HTTP     string    `json:"http"`
 	API      string    `json:"api"`
 	SRT      string    `json:"srt"`
+	WebRTC   string    `json:"webrtc"`
 	StateDir string    `json:"state_dir"`
 }
 

@@ -64,7 +64,7 @@ func command(t *testing.T, dir string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, args...)
-	cmd.Env = append(os.Environ(), "SRS_PROXY_STATE_DIR="+dir, "PROXY_RTMP_SERVER=127.0.0.1:0", "PROXY_HTTP_SERVER=127.0.0.1:0", "PROXY_HTTP_API=127.0.0.1:0", "PROXY_SRT_SERVER=127.0.0.1:0",
+	cmd.Env = append(os.Environ(), "SRS_PROXY_STATE_DIR="+dir, "PROXY_RTMP_SERVER=127.0.0.1:0", "PROXY_HTTP_SERVER=127.0.0.1:0", "PROXY_HTTP_API=127.0.0.1:0", "PROXY_SRT_SERVER=127.0.0.1:0", "PROXY_WEBRTC_SERVER=127.0.0.1:0",
 		// A race in the program fails it at once, without the detector's pause at each exit.
 		"GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	if os.Getenv("SRS_BINARY") == "" {

@@ -25,7 +25,7 @@ func TestPortHolderOfAnOutgoingConnection(t *testing.T) {
 		t.Skipf("port %d is outside the ephemeral range %d-%d (%v)", port, lo, hi, err)
 	}
 	if err := tryListen(t.Context(), "tcp", c.LocalAddr().String()); !isBusy(err) {
-		t.Errorf("tryPort: %v, want address in use", err)
+		t.Errorf("tryListen: %v, want address in use", err)
 	}
 	if got := portHolder("tcp", port); !strings.Contains(got, "outgoing connection") {
 		t.Errorf("holder is %q", got)

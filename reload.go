@@ -71,12 +71,12 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "srt", "state-dir", "control", "cgroup":
+	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "cgroup":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score":
 		return reachOrigins
-	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-handshaking", "allow", "deny",
+	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-udp-sessions-per-ip", "max-handshaking", "allow", "deny",
 		"log-level", "log-max-size", "log-keep":
 		return reachLive
 	default:

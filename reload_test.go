@@ -13,11 +13,11 @@ import (
 // Of every setting it is decided how far a reload can change it.
 func TestEverySettingHasAReach(t *testing.T) {
 	want := map[string]reach{
-		"rtmp": reachNever, "http": reachNever, "api": reachNever, "srt": reachNever, "state-dir": reachNever, "control": reachNever, "cgroup": reachNever,
+		"rtmp": reachNever, "http": reachNever, "api": reachNever, "srt": reachNever, "webrtc": reachNever, "state-dir": reachNever, "control": reachNever, "cgroup": reachNever,
 		"origins": reachOrigins, "srs": reachOrigins, "template": reachOrigins, "vhosts": reachOrigins, "port-base": reachOrigins,
 		"max-connections": reachOrigins, "origin-cpus": reachOrigins, "cpu-layout": reachOrigins, "nofile": reachOrigins,
 		"die-with-parent": reachOrigins, "cpu-quota": reachOrigins, "memory-max": reachOrigins, "nice": reachOrigins, "oom-score": reachOrigins,
-		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-handshaking": reachLive,
+		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-udp-sessions-per-ip": reachLive, "max-handshaking": reachLive,
 		"allow": reachLive, "deny": reachLive,
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,
 		"dial-timeout": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart,

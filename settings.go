@@ -73,6 +73,11 @@ func settings(stateDir string) []setting {
 			usage: "listen for SRT on `ADDR`, over UDP",
 			apply: field(parseAddress, func(c *Config) *string { return &c.SRT }),
 		},
+		{
+			name: "webrtc", env: "PROXY_WEBRTC_SERVER", category: categoryListen, def: "8000",
+			usage: "listen for WebRTC media on `ADDR`, over UDP and TCP",
+			apply: field(parseAddress, func(c *Config) *string { return &c.WebRTC }),
+		},
 
 		{
 			name: "origins", env: "SRS_PROXY_ORIGINS", category: categoryOrigins, def: "auto",
@@ -145,6 +150,11 @@ func settings(stateDir string) []setting {
 			name: "max-connections-per-ip", env: "SRS_PROXY_MAX_CONNECTIONS_PER_IP", category: categoryLimits, def: "1024",
 			usage: "allow `N` connections of one client address",
 			apply: field(parseCount, func(c *Config) *int { return &c.MaxConnectionsPerIP }),
+		},
+		{
+			name: "max-udp-sessions-per-ip", env: "SRS_PROXY_MAX_UDP_SESSIONS_PER_IP", category: categoryLimits, def: "64",
+			usage: "allow `N` WebRTC sessions of one client address",
+			apply: field(parseCount, func(c *Config) *int { return &c.MaxUDPSessionsPerIP }),
 		},
 		{
 			name: "max-handshaking", env: "SRS_PROXY_MAX_HANDSHAKING", category: categoryLimits, def: "2048",

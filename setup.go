@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -129,7 +130,7 @@ func (s *setup) planPorts(context.Context) error {
 func (s *setup) publicPorts() []int {
 	var ports []int
 	for _, l := range s.publicListeners() {
-		if l.port != 0 {
+		if l.port != 0 && !slices.Contains(ports, l.port) {
 			ports = append(ports, l.port)
 		}
 	}
@@ -266,11 +267,13 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		HTTP:         s.cfg.HTTP,
 		API:          s.cfg.API,
 		SRT:          s.cfg.SRT,
+		WebRTC:       s.cfg.WebRTC,
 		Vhosts:       origins.vhosts,
 		StreamIDs:    origins.streamIDs,
 		Shards:       len(s.cpus.Proxy),
 		RealIPPrefix: s.cfg.RealIPPrefix.enabled(!s.software.builtin),
 		PerIP:        s.cfg.MaxConnectionsPerIP,
+		UDPPerIP:     s.cfg.MaxUDPSessionsPerIP,
 		Handshaking:  s.cfg.MaxHandshaking,
 		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
 		DialTimeout:  s.cfg.DialTimeout,

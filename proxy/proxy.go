@@ -5,6 +5,7 @@
 //	API clients ──▶ api.Server ────────┤
 //	SRT callers ──▶ srt.Server ────────┤
 //	                                   └▶ balancer (who serves what)
+//	WebRTC media ─▶ webrtc.Server, of sessions that signalling has placed
 //
 // Each protocol has a package of its own with the same shape: New, Listen, Run.
 // It starts no origin and knows nothing of processes.
@@ -30,6 +31,7 @@ import (
 	"srs-proxy/proxy/rtmp"
 	"srs-proxy/proxy/source"
 	"srs-proxy/proxy/srt"
+	"srs-proxy/proxy/webrtc"
 )
 
 // Config of a Proxy. Zero values mean the defaults of the protocol packages.
@@ -38,10 +40,13 @@ type Config struct {
 	HTTP string // and for HTTP-FLV, HTTP-TS, MP3, AAC, HLS, DASH and files
 	API  string // and for the HTTP API
 	SRT  string // and for SRT
+	// WebRTC is where to listen for media of WebRTC, over UDP and TCP.
+	WebRTC string
 
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
 	PerIP        int           // connections per client address and port, see listener.Config
+	UDPPerIP     int           // WebRTC sessions per client address, see webrtc.Config
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
@@ -62,6 +67,7 @@ type Proxy struct {
 	http    *httpserver.Server
 	api     *api.Server
 	srt     *srt.Server
+	webrtc  *webrtc.Server
 }
 
 // New returns a Proxy over bal.
@@ -70,6 +76,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	router := route.New(route.Config{
 		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources,
 	}, bal, log)
+	rl := relay.New()
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
 	web.Listen, web.Listener = cfg.HTTP, ln
@@ -80,12 +87,15 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		cfg:     cfg,
 		router:  router,
 		sources: sources,
-		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, relay.New(), log),
+		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, rl, log),
 		http:    httpserver.New(web, router, log),
 		api:     api.New(control, api.Deps{Origins: bal, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 		srt: srt.New(srt.Config{
 			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout, Handshaking: cfg.Handshaking,
 		}, router, sources, log),
+		webrtc: webrtc.New(webrtc.Config{
+			Listen: cfg.WebRTC, TCP: true, Shards: cfg.Shards, Listener: ln, PerIP: cfg.UDPPerIP,
+		}, sources, router, rl, log),
 	}
 }
 
@@ -109,6 +119,13 @@ func (p *Proxy) Listen() error {
 		p.api.Close()
 		return fmt.Errorf("listen for SRT: %w", err)
 	}
+	if err := p.webrtc.Listen(); err != nil {
+		p.rtmp.Close()
+		p.http.Close()
+		p.api.Close()
+		p.srt.Close()
+		return fmt.Errorf("listen for WebRTC: %w", err)
+	}
 	return nil
 }
 
@@ -124,8 +141,11 @@ func (p *Proxy) APIAddr() net.Addr { return p.api.Addr() }
 // SRTAddr is where SRT is served, once Listen has returned.
 func (p *Proxy) SRTAddr() net.Addr { return p.srt.Addr() }
 
+// WebRTCAddr is where media of WebRTC is served, once Listen has returned.
+func (p *Proxy) WebRTCAddr() net.Addr { return p.webrtc.Addr() }
+
 // Adjust takes over what of a Config can change while the proxy runs: Vhosts, Access,
-// RealIPPrefix, PerIP, Handshaking and StreamIDs. Sessions that are open do not notice.
+// RealIPPrefix, PerIP, UDPPerIP, Handshaking and StreamIDs. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
 	p.router.SetAccess(cfg.Access)
@@ -133,6 +153,7 @@ func (p *Proxy) Adjust(cfg Config) {
 	p.http.SetPerIP(cfg.PerIP)
 	p.api.SetPerIP(cfg.PerIP)
 	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking)
+	p.webrtc.SetPerIP(cfg.UDPPerIP)
 }
 
 // Client is whose session an origin of this machine means by a peer's address, now or
@@ -151,6 +172,7 @@ func (p *Proxy) Close() {
 	p.http.Close()
 	p.api.Close()
 	p.srt.Close()
+	p.webrtc.Close()
 }
 
 // Run serves until ctx is cancelled, then ends all sessions.
@@ -160,5 +182,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g.Go(func() error { return p.http.Run(ctx) })
 	g.Go(func() error { return p.api.Run(ctx) })
 	g.Go(func() error { return p.srt.Run(ctx) })
+	g.Go(func() error { return p.webrtc.Run(ctx) })
 	return g.Wait()
 }

@@ -178,6 +178,7 @@ func TestPortsBusy(t *testing.T) {
 		{"rtmp", func(b block) int { return b.RTMP }, []string{"--rtmp"}},
 		{"http", func(b block) int { return b.HTTP }, []string{"--http"}},
 		{"api", func(b block) int { return b.API }, []string{"--api"}},
+		{"webrtc", func(b block) int { return b.WebRTC }, []string{"--webrtc"}},
 		{"an origin's", func(b block) int { return b.base + perOrigin + 1 }, []string{"origin-1", "--port-base"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -75,7 +75,7 @@ func newInstance(t *testing.T, origins int, flags ...string) *instance {
 	}
 	in.args = append([]string{
 		"up", "--origins", strconv.Itoa(origins), "--srs", srs, "--state-dir", in.stateDir,
-		"--rtmp", in.rtmp(), "--http", in.http(), "--api", in.api(), "--srt", in.srt(), "--port-base", strconv.Itoa(in.ports.base),
+		"--rtmp", in.rtmp(), "--http", in.http(), "--api", in.api(), "--srt", in.srt(), "--webrtc", in.webrtc(), "--port-base", strconv.Itoa(in.ports.base),
 	}, flags...)
 	in.cmd = exec.Command(suite.binary, in.args...)
 	in.cmd.Env = cleanEnv()
@@ -127,6 +127,8 @@ func (in *instance) http() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.
 
 func (in *instance) srt() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.SRT) }
 func (in *instance) api() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.API) }
+
+func (in *instance) webrtc() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.WebRTC) }
 
 // stream is the public URL of a stream: rtmp, flv, ts, m3u8...
 func (in *instance) stream(proto, path string) string {

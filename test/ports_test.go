@@ -24,9 +24,9 @@ var taken struct {
 
 // block is a run of ports of one instance: the public ones first.
 type block struct {
-	RTMP, HTTP, API, SRT int
-	base                 int // of the origins
-	last                 int
+	RTMP, HTTP, API, SRT, WebRTC int
+	base                         int // of the origins
+	last                         int
 }
 
 // freePorts finds a block for so many origins, every port of which can be bound.
@@ -37,7 +37,7 @@ func freePorts(t *testing.T, origins int) block {
 	n := (origins + 1) * perOrigin
 	for range 200 {
 		first := portsFrom + rand.IntN((portsTo-portsFrom-n)/perOrigin)*perOrigin
-		b := block{RTMP: first, HTTP: first + 1, API: first + 2, SRT: first + 3, base: first + perOrigin, last: first + n - 1}
+		b := block{RTMP: first, HTTP: first + 1, API: first + 2, SRT: first + 3, WebRTC: first + 4, base: first + perOrigin, last: first + n - 1}
 		if !b.free() {
 			continue
 		}
