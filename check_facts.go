@@ -22,7 +22,7 @@ type facts struct {
 	setup *setup
 	// What setup could not decide. What comes after in its order was tried all the
 	// same, so far as it does not depend on it.
-	softwareErr, templateErr, cpusErr, limitErr, portPlanErr, priorityErr, oomScoreErr error
+	softwareErr, templateErr, cpusErr, limitErr, portPlanErr, priorityErr, oomScoreErr, hookErr error
 
 	// variables of SRS's in our environment, by name.
 	variables []string
@@ -44,6 +44,8 @@ type facts struct {
 	disk     runtime.Disk
 	diskErr  error
 
+	// secured are the vhosts with SRS's own list of addresses.
+	secured   []string
 	origins   []originFacts
 	ports     []portFacts
 	addresses []hostAddress
@@ -111,6 +113,8 @@ func gatherFacts(ctx context.Context, cfg *resolved) *facts {
 	}
 	f.portPlanErr = s.planPorts(ctx)
 	if f.templateErr == nil && f.softwareErr == nil {
+		f.hookErr = s.planHooks(ctx)
+		f.secured = s.securedVhosts()
 		f.origins = s.tryConfigs(ctx, 2*len(f.host.CPUs))
 	}
 	if f.instanceErr != nil {

@@ -51,7 +51,7 @@ func TestOriginConfig(t *testing.T) {
 				c.SRT = origin.SRT{
 					Listen: "127.0.0.1:10081", Passphrase: "0123456789", DefaultApp: "tv",
 					DefaultStreamID: "#!::r=live/livestream,m=publish",
-					RecvLatency: 200 * time.Millisecond, PeerLatency: 200 * time.Millisecond, PeerIdle: 8 * time.Second,
+					RecvLatency:     200 * time.Millisecond, PeerLatency: 200 * time.Millisecond, PeerIdle: 8 * time.Second,
 				}
 			},
 		},

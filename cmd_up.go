@@ -15,6 +15,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy"
+	"srs-proxy/proxy/hooks"
 	"srs-proxy/runtime"
 	"srs-proxy/supervisor"
 )
@@ -43,6 +44,7 @@ type instance struct {
 	src     sources   // to read it again
 	bal     balancer.Balancer
 	proxy   *proxy.Proxy
+	hooks   *hooks.Relay
 	sup     *supervisor.Supervisor
 	control *control
 	notify  *notifier
@@ -98,6 +100,9 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 		return interrupted(ctx, err)
 	}
 	log.Info("origins run " + in.setup.software.found)
+	if err := in.setup.makeHookKey(ctx); err != nil {
+		return err
+	}
 	served, err := in.setup.served()
 	if err != nil {
 		return err
@@ -110,17 +115,24 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	if err := in.proxy.Listen(); err != nil {
 		return in.setup.explainListen(ctx, err)
 	}
+	in.hooks = hooks.New(hooks.Config{Listen: in.setup.hooks.addr.String(), Client: in.proxy.Client}, log)
+	if err := in.listenForHooks(in.setup); err != nil {
+		in.proxy.Close()
+		return err
+	}
 	if cfg.LogLevel >= slog.LevelInfo {
 		in.supLevel.Set(slog.LevelWarn) // until all are ready
 	}
 	in.sup = supervisor.New(in.setup.supervisorConfig(), in.bal, slog.New(quieting{log.Handler(), &in.supLevel}))
 	in.notify.Watch(in.sup)
 	if err := in.sup.Prepare(ctx); err != nil {
+		in.hooks.Close()
 		in.proxy.Close()
 		return interrupted(ctx, in.setup.explainCgroups(err))
 	}
 	if err := errors.Join(in.control.Listen(), runtime.PinSelf(in.setup.cpus.Proxy)); err != nil {
 		in.sup.Close()
+		in.hooks.Close()
 		in.proxy.Close()
 		return err
 	}
@@ -130,7 +142,8 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 }
 
 // run ends when the context does, or when a part fails. Origins outlive the
-// proxy's sessions, and the control socket outlives both: `status` shows a stop.
+// proxy's sessions, and what they have to tell the hooks of those; the control socket
+// outlives both: `status` shows a stop.
 func (in *instance) run(ctx context.Context) error {
 	octx, stopOrigins := context.WithCancel(context.WithoutCancel(ctx))
 	cctx, stopControl := context.WithCancel(context.WithoutCancel(ctx))
@@ -148,6 +161,7 @@ func (in *instance) run(ctx context.Context) error {
 		}
 		return errors.New("the supervisor ended by itself")
 	})
+	g.Go(func() error { return in.hooks.Run(cctx) })
 	g.Go(func() error { return in.control.Run(cctx) })
 	g.Go(func() error { return in.announce(gctx) })
 	g.Go(func() error { return in.notify.Run(cctx, gctx) })

@@ -32,6 +32,8 @@ type Config struct {
 	Template string
 	Vhosts   string
 	PortBase int
+	// HookRelay is the port through which origins call their hooks.
+	HookRelay hookPort
 
 	// StateDir holds the origins' work dirs, configs and logs, and the state file.
 	StateDir string

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,7 +72,7 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "cgroup":
+	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "cgroup":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score":
@@ -160,16 +161,18 @@ func (in *instance) become(next *setup) {
 // follow is the setup of a changed configuration on the machine as it was found at
 // the start: by now this process has only the proxy's CPUs.
 func (in *instance) follow(ctx context.Context, old *setup, cfg *resolved, dry bool) (*setup, error) {
-	next := &setup{cfg: cfg, host: old.host, ports: old.ports}
+	next := &setup{cfg: cfg, host: old.host, ports: old.ports, hooks: hookRelay{addr: old.hooks.addr}}
 	next.ports.Base = cfg.PortBase
 	steps := []func(context.Context) error{next.chooseSoftware, next.readTemplate, next.choosePriorities, next.planCPUs, func(context.Context) error {
 		return in.keepCPUs(old, next)
 	}, next.planPorts}
 	if dry {
 		next.nofile = max(old.nofile, cfg.NoFile) // where the hard limit allows
-		steps = append(steps, func(context.Context) error { return next.checkLimits() })
+		steps = append(steps, func(context.Context) error { return next.checkLimits() }, next.planHooks)
 	} else {
-		steps = append(steps, next.raiseLimits)
+		steps = append(steps, next.raiseLimits, next.planHooks, func(ctx context.Context) error {
+			return errors.Join(next.makeHookKey(ctx), in.listenForHooks(next))
+		})
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

@@ -105,6 +105,11 @@ func settings(stateDir string) []setting {
 			apply: field(parsePort, func(c *Config) *int { return &c.PortBase }),
 		},
 		{
+			name: "hook-relay", env: "SRS_PROXY_HOOK_RELAY", category: categoryOrigins, def: "auto",
+			usage: "have origins call their hooks through `PORT` of 127.0.0.1, where clients' own addresses are put in; auto is the one before --port-base, off calls them straight",
+			apply: field(parseHookPort, func(c *Config) *hookPort { return &c.HookRelay }),
+		},
+		{
 			name: "max-connections", env: "SRS_PROXY_MAX_CONNECTIONS", category: categoryOrigins, def: "auto",
 			usage: fmt.Sprintf("let one origin have `N` connections; auto is what descriptors allow, up to %d", autoMaxConnections),
 			apply: field(parseAutoCount, func(c *Config) *int { return &c.MaxConnections }),

@@ -31,6 +31,7 @@ type setup struct {
 	overlay                   *srsconf.Overlay
 	cpus                      runtime.Plan
 	ports                     srsconf.PortPlan
+	hooks                     hookRelay
 	nofile                    uint64
 	oomScore                  *int // of the origins; nil leaves it ours
 }
@@ -39,7 +40,7 @@ type setup struct {
 func newSetup(ctx context.Context, cfg *resolved) (*setup, error) {
 	s := &setup{cfg: cfg, ports: srsconf.PortPlan{Base: cfg.PortBase}}
 	for _, decide := range []func(context.Context) error{
-		s.chooseSoftware, s.readTemplate, s.choosePriorities, s.tryOOMScore, s.planCPUs, s.planPorts, s.raiseLimits,
+		s.chooseSoftware, s.readTemplate, s.choosePriorities, s.tryOOMScore, s.planCPUs, s.planPorts, s.raiseLimits, s.planHooks,
 	} {
 		if err := decide(ctx); err != nil {
 			return nil, err
@@ -120,7 +121,10 @@ func (s *setup) planPorts(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.ports.Validate(len(s.cpus.Origins), lo, hi, s.publicPorts()); err != nil {
+	if err := s.chooseHookPort(); err != nil {
+		return err
+	}
+	if err := s.ports.Validate(len(s.cpus.Origins), lo, hi, s.reservedPorts()); err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.value("port-base").place(), err)
 	}
 	return nil
@@ -162,6 +166,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		Version:        s.version,
 		Template:       s.template,
 		Overlay:        s.overlay,
+		Hook:           s.hook(),
 		Ports:          s.ports,
 		CPUs:           s.cpus.Origins,
 		Nofile:         s.nofile,
@@ -170,7 +175,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		Logs:           s.logRotation(),
 		DieWithParent:  s.cfg.DieWithParent,
 		SRT:            true,
-		Reserved:       s.publicPorts(),
+		Reserved:       s.reservedPorts(),
 		PlanCPUs:       s.cpusFor,
 		DrainDeadline:  s.cfg.DrainDeadline,
 		Cgroup:         s.cfg.cgroupName(),
@@ -197,7 +202,7 @@ func (s *setup) roomFor(origins int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.ports.Validate(origins, lo, hi, s.publicPorts()); err != nil {
+	if err := s.ports.Validate(origins, lo, hi, s.reservedPorts()); err != nil {
 		return fmt.Errorf("no ports for %d origins: %w", origins, err)
 	}
 	return nil
@@ -222,6 +227,7 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 		MaxConnections: s.cfg.maxConnections(s.nofile),
 		SRT:            true,
 		Overlay:        s.overlay.For(slot),
+		Hook:           s.hook(),
 		AsProcess:      s.cfg.DieWithParent,
 	})
 	if err != nil {
@@ -307,7 +313,11 @@ func (l publicListener) String() string { return fmt.Sprintf("port %d (%s)", l.p
 
 func (s *setup) publicListeners() []publicListener {
 	var all []publicListener
-	for _, l := range s.cfg.listeners() {
+	listeners := s.cfg.listeners()
+	if s.hooks.sealer != nil {
+		listeners = append(listeners, publicListener{flag: "hook-relay", network: "tcp", addr: s.hooks.addr.String()})
+	}
+	for _, l := range listeners {
 		if a, err := splitAddress(l.addr); err == nil {
 			l.address = a
 			all = append(all, l)

@@ -31,7 +31,9 @@ type Config struct {
 	Template *srsconf.Template
 	// Overlay may be nil.
 	Overlay *srsconf.Overlay
-	Ports   srsconf.PortPlan
+	// Hook is what origins call in the place of their hooks; nil leaves them.
+	Hook  srsconf.Hook
+	Ports srsconf.PortPlan
 	// CPUs has a set for each origin: its length is the number of origins. An
 	// empty set leaves the origin wherever this process may run.
 	CPUs []runtime.CPUSet
@@ -179,6 +181,7 @@ func (c Config) params(b birth) srsconf.Params {
 		Candidate:      c.Candidate,
 		AsProcess:      c.DieWithParent,
 		HeartbeatURL:   c.HeartbeatURL,
+		Hook:           c.Hook,
 	}
 	p.LogFile = filepath.Join(p.WorkDir, "srs.log")
 	p.PIDFile = filepath.Join(p.WorkDir, "srs.pid")

@@ -40,7 +40,6 @@ const (
 type Config struct {
 	// Listen is where the origins reach the relay: "127.0.0.1:19999".
 	Listen string
-	Sealer *Sealer
 	// Client is who an origin means by a peer's address; see source.Pool.
 	Client func(netip.Addr) (netip.AddrPort, bool)
 }
@@ -51,9 +50,10 @@ type Relay struct {
 	log       *slog.Logger
 	transport *http.Transport
 
-	mu        sync.Mutex // guards ln
+	mu        sync.Mutex // guards the following until listening is closed; then they stay
 	ln        *listener.Listener
-	listening chan struct{} // closed when ln is there
+	sealer    *Sealer
+	listening chan struct{}
 
 	lastTold atomic.Int64 // unix time of the last line about a failure
 }
@@ -73,9 +73,9 @@ func New(cfg Config, log *slog.Logger) *Relay {
 	}}
 }
 
-// Listen binds the address; it may be called again. An instance whose origins have no
-// hooks does not need it.
-func (r *Relay) Listen() error {
+// Listen binds the address, for URLs that the sealer has made. Calls after the first do
+// nothing. An instance whose origins have no hooks does not need it.
+func (r *Relay) Listen(sealer *Sealer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ln != nil {
@@ -85,7 +85,7 @@ func (r *Relay) Listen() error {
 	if err != nil {
 		return err
 	}
-	r.ln = ln
+	r.ln, r.sealer = ln, sealer
 	close(r.listening)
 	return nil
 }
@@ -144,7 +144,7 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // ServeHTTP passes one call on.
 func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	to, name, err := r.cfg.Sealer.Open(req.RequestURI)
+	to, name, err := r.sealer.Open(req.RequestURI)
 	if err != nil {
 		r.refuse(w, http.StatusNotFound, name, err)
 		return

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -52,13 +51,9 @@ func start(t *testing.T) *env {
 		t.Error("it listens before Listen")
 	}
 	for range 2 {
-		if err := e.Listen(); err != nil {
+		if err := e.Listen(sealer(t, 7)); err != nil {
 			t.Fatal(err)
 		}
-	}
-	var err error
-	if e.cfg.Sealer, err = NewSealer(netip.MustParseAddrPort(e.Addr().String()), [KeySize]byte{7}); err != nil {
-		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -72,10 +67,15 @@ func start(t *testing.T) *env {
 	return e
 }
 
+// url is a hook's, as an origin has it: but for the port, which is not known before.
+func (e *env) url(hook string) string {
+	return strings.Replace(sealer(e.t, 7).URL(hook, false), "127.0.0.1:19999", e.Addr().String(), 1)
+}
+
 // call is what an origin does with a hook's URL.
 func (e *env) call(method, hook, body string) (status int, answer string, h http.Header) {
 	e.t.Helper()
-	req, err := http.NewRequestWithContext(e.t.Context(), method, e.cfg.Sealer.URL(hook, false), strings.NewReader(body))
+	req, err := http.NewRequestWithContext(e.t.Context(), method, e.url(hook), strings.NewReader(body))
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestOriginLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := strings.TrimPrefix(e.cfg.Sealer.URL(url, false), "http://"+e.Addr().String())
+	target := strings.TrimPrefix(e.url(url), "http://"+e.Addr().String())
 	if _, err := io.WriteString(c, "POST "+target+" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 		t.Fatal(err)
 	}
@@ -265,11 +265,11 @@ func TestHTTPSHook(t *testing.T) {
 
 // Run waits for Listen, which may come when a reload brings the first hook.
 func TestRunBeforeListen(t *testing.T) {
-	r := New(Config{Listen: "127.0.0.1:0", Sealer: sealer(t, 1), Client: knows("127.64.1.2", "203.0.113.9:1")}, slog.New(slog.DiscardHandler))
+	r := New(Config{Listen: "127.0.0.1:0", Client: knows("127.64.1.2", "203.0.113.9:1")}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	if err := r.Listen(); err != nil {
+	if err := r.Listen(sealer(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.Get("http://" + r.Addr().String())
