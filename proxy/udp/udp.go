@@ -130,6 +130,7 @@ func (s *Server) Listen() error {
 }
 
 func (s *Server) bind(addr *net.UDPAddr) error {
+	s.shards = nil // of a Listen that was followed by Close
 	probe, family, err := openPublic(addr, 0, false)
 	if err != nil {
 		return err

@@ -231,6 +231,26 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
+// Who needs the same port for TCP too, and does not get it, begins again.
+func TestListenAgain(t *testing.T) {
+	b := &bridge{origin: startEcho(t, "127.0.0.1:0").LocalAddr().(*net.UDPAddr).AddrPort(), flows: []map[udp.Peer]*bridgeSession{{}}}
+	s := udp.New(udp.Config{Listen: "127.0.0.1:0"}, b, source.New(), slog.New(slog.DiscardHandler))
+	for range 2 {
+		s.Close()
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	ask(t, dial(t, s, "127.0.0.1"), "hello")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 func TestPanicCostsABatch(t *testing.T) {
 	s, b, _ := start(t, udp.Config{Listen: "127.0.0.1:0"}, startEcho(t, "127.0.0.1:0").LocalAddr())
 	c := dial(t, s, "127.0.0.1")
