@@ -3,11 +3,8 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,136 +16,111 @@ var (
 	errHangup = errors.New("receiver hung up")
 )
 
+// state is what a direction waits for.
+type state int
+
+const (
+	flowing    state = iota // its source
+	held                    // its release, after the prologue
+	blocked                 // room at its destination, with bytes in its pipe
+	discarding              // the end of its source; its destination takes no more
+	ended
+)
+
 // direction moves bytes one way.
 type direction struct {
 	name     string
-	src, dst *net.TCPConn
-	pipes    *pipePool
+	src, dst *end
+	state    state
+	pipe     *pipe // the residue, while blocked
 	moved    atomic.Int64
+	err      error
 }
 
-// run moves bytes until src ends, and then shuts dst's write side down.
-func (d *direction) run() error {
-	src, err := d.src.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.name, err)
+// pump moves what the source has.
+func (d *direction) pump(pipes *pipePool) {
+	p := pipes.get()
+	n, err := p.fill(d.src.fd)
+	switch {
+	case n > 0:
+		d.pipe = p
+		d.flush(pipes)
+		return
+	case err == unix.EAGAIN:
+	case err != nil:
+		d.fail(err)
+	default:
+		_ = unix.Shutdown(d.dst.fd, unix.SHUT_WR) // the peer may be gone already
+		d.state = ended
+		d.src.pair.noteEnd(d)
 	}
-	dst, err := d.dst.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.name, err)
+	pipes.put(p)
+}
+
+// flush delivers what is in the pipe, and gives the pipe back once it is empty.
+func (d *direction) flush(pipes *pipePool) {
+	had := d.pipe.held
+	var err error
+	for err == nil && d.pipe.held > 0 {
+		err = d.pipe.drain(d.dst.fd)
 	}
-	in, out := filler{pipes: d.pipes}, drainer{}
-	fill, drain := in.fill, out.drain // one closure each, not one a wake-up
-	for {
-		if err := in.wait(src, fill); err != nil {
-			if err == io.EOF {
-				_ = d.dst.CloseWrite() // the peer may be gone already
-				return nil
-			}
-			return fmt.Errorf("%s: %w", d.name, classify(err))
-		}
-		out.pipe = in.pipe
-		n := in.pipe.held
-		err := out.wait(dst, drain)
-		d.moved.Add(int64(n - in.pipe.held))
-		d.pipes.put(in.pipe)
-		in.pipe = nil
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return fmt.Errorf("%s: %w: %w", d.name, errHangup, err)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", d.name, classify(err))
-		}
+	d.moved.Add(int64(had - d.pipe.held))
+	if err == unix.EAGAIN {
+		d.state = blocked
+		return
+	}
+	pipes.put(d.pipe)
+	d.pipe = nil
+	switch err {
+	case nil:
+		d.state = flowing
+	case unix.EPIPE, unix.ECONNRESET:
+		// The other direction reads from the side that hung up: it delivers what
+		// came before, however slowly that is taken, and then ends by itself.
+		d.state = discarding
+		d.err = fmt.Errorf("%s: %w: %w", d.name, errHangup, err)
+		d.src.pair.noteHangup()
+	default:
+		d.fail(err)
 	}
 }
 
-// discard takes what src still sends when dst takes no more. Bytes that are left
-// unread when src is closed would make the kernel reset it, and what src has yet
-// to receive would be lost.
-func (d *direction) discard() error {
-	_, err := io.Copy(io.Discard, d.src)
-	return err
+// discard takes what the source still sends when the destination takes no more.
+// Bytes that are left unread when it is closed would make the kernel reset it, and
+// what it has yet to receive would be lost.
+func (d *direction) discard(buf []byte) {
+	n, err := receive(d.src.fd, buf)
+	switch {
+	case n > 0 || err == unix.EAGAIN:
+	case err != nil:
+		d.src.pair.stop()
+	default:
+		d.state = ended
+	}
 }
 
-// delivered tells whether dst's peer has all that was sent to it; the FIN, which
-// counts as a byte, may be on its way.
+// fail ends the pair: nothing more can come of the other direction.
+func (d *direction) fail(err error) {
+	d.err = fmt.Errorf("%s: %w", d.name, err)
+	d.state = ended
+	d.src.pair.stop()
+}
+
+func (d *direction) stop() {
+	if d.state == ended {
+		return
+	}
+	d.state = ended
+	if d.err == nil {
+		d.err = fmt.Errorf("%s: %w", d.name, errTimeout)
+	}
+}
+
+// delivered tells whether the destination's peer has all that was sent to it; the
+// FIN, which counts as a byte, may be on its way.
 func (d *direction) delivered() bool {
-	rc, err := d.dst.SyscallConn()
-	if err != nil {
-		return true
-	}
-	n := 0
-	cerr := rc.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-	return errors.Join(cerr, err) != nil || n <= 1
+	n, err := unix.IoctlGetInt(d.dst.fd, unix.SIOCOUTQ)
+	return err != nil || n <= 1
 }
 
-// classify tells our own deadline from the kernel's ETIMEDOUT (a dead peer),
-// which is a cause like any other.
-func classify(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errTimeout
-	}
-	return err
-}
-
-// filler takes bytes from a socket into a pipe that it borrows for them.
-type filler struct {
-	pipes *pipePool
-	pipe  *pipe
-	err   error
-}
-
-func (f *filler) wait(rc syscall.RawConn, fill func(uintptr) bool) error {
-	f.err = nil
-	if err := rc.Read(fill); err != nil {
-		return err
-	}
-	return f.err
-}
-
-// fill is called when the socket may be readable; false waits for more.
-func (f *filler) fill(fd uintptr) bool {
-	f.pipe = f.pipes.get()
-	n, err := f.pipe.fill(int(fd))
-	if n > 0 {
-		return true
-	}
-	f.pipes.put(f.pipe)
-	f.pipe = nil
-	if err == unix.EAGAIN { // nothing there: wait without holding a pipe
-		return false
-	}
-	if f.err = err; err == nil {
-		f.err = io.EOF
-	}
-	return true
-}
-
-// drainer delivers what is in a pipe.
-type drainer struct {
-	pipe *pipe
-	err  error
-}
-
-func (d *drainer) wait(rc syscall.RawConn, drain func(uintptr) bool) error {
-	d.err = nil
-	if err := rc.Write(drain); err != nil {
-		return err
-	}
-	return d.err
-}
-
-// drain is called when the socket may be writable; false waits for more room.
-func (d *drainer) drain(fd uintptr) bool {
-	for d.pipe.held > 0 {
-		if err := d.pipe.drain(int(fd)); err != nil {
-			d.err = err
-			if err == unix.EAGAIN {
-				d.err = nil
-				return false
-			}
-			return true
-		}
-	}
-	return true
-}
+func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -54,6 +54,13 @@ func (s *session) stop() {
 	s.origin.Close()
 }
 
+// hungUp asks the loop whether a receiver takes no more.
+func (s *session) hungUp() bool {
+	answer := make(chan bool, 1)
+	s.pair.loop.order(s.pair, func(_ *loop, p *Pair) { answer <- p.hungUp })
+	return <-answer
+}
+
 // wait returns what Run returned and how long that took.
 func (s *session) wait() (time.Duration, error) {
 	s.t.Helper()

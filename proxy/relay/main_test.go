@@ -57,15 +57,24 @@ func relayWithoutDescriptors() error {
 	}
 	ln.Close()
 	client, origin := conns[0], conns[2]
+	done := make(chan error, 1)
+	pair := New(Config{}).Pair(conns[1], conns[3])
+	prologue := make(chan error)
+	pair.Prologue = func() error { return <-prologue }
+	go func() { done <- pair.Run(context.Background()) }()
+	if _, err := client.Write([]byte("0")); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(origin, make([]byte, 1)); err != nil { // it runs
+		return err
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: 0}); err != nil {
 		return err
 	}
 	if p, err := os.Open(os.DevNull); !errors.Is(err, unix.EMFILE) {
 		return fmt.Errorf("descriptors are still to be had: %v, %w", p, err)
 	}
-	done := make(chan error, 1)
-	pair := New().Pair(conns[1], conns[3])
-	go func() { done <- pair.Run(context.Background()) }()
+	prologue <- nil
 	go func() { // an echo
 		_, _ = io.Copy(struct{ io.Writer }{origin}, struct{ io.Reader }{origin})
 		_ = origin.CloseWrite()
@@ -85,7 +94,7 @@ func relayWithoutDescriptors() error {
 	if err := <-done; err != nil {
 		return err
 	}
-	if want := (Result{FromClient: int64(len(sent)), FromOrigin: int64(len(sent))}); pair.Bytes() != want {
+	if want := (Result{FromClient: 1 + int64(len(sent)), FromOrigin: int64(len(sent))}); pair.Bytes() != want {
 		return fmt.Errorf("counted %+v, want %+v", pair.Bytes(), want)
 	}
 	return nil

@@ -1,92 +1,116 @@
 package relay
 
 import (
-	"sync"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // pipeSize is what a pipe holds, in bytes: its 256 slots take as many socket
-// buffers, however small, per system call. pipesKept bounds the idle ones.
-// bufferSize is what a buffer holds that stands in for a pipe.
+// buffers, however small, per system call. pipesKept bounds the idle ones of a
+// loop. bufferSize is what a buffer holds that stands in for a pipe.
 const (
 	pipeSize   = 1 << 20
 	pipesKept  = 64
 	bufferSize = 64 << 10
 )
 
-// pipe is where bytes stay between two sockets. Directions borrow one only while
-// they move bytes, so there are as many pipes as busy directions, not as sessions.
+// pipe is where bytes stay between two sockets. A direction has one only while it
+// moves bytes, so there are as many pipes as blocked directions, not as sessions.
 type pipe struct {
 	r, w int
-	// buf stands in for the kernel's pipe when the process is out of descriptors:
-	// that may turn new sessions away, but must not end those that run.
+	// buf stands in for the kernel's pipe in Copy mode, and when the process is out of
+	// descriptors: that may turn new sessions away, but must not end those that run.
 	buf  []byte
 	held int // bytes inside
 }
 
 // fill takes what a socket has; the pipe is empty before. 0 is the end of the
 // stream.
-func (p *pipe) fill(fd int) (int, error) {
-	n, err := retryEINTR(func() (int, error) {
-		if p.buf != nil {
-			p.buf = p.buf[:cap(p.buf)]
-			return unix.Read(fd, p.buf)
-		}
-		n, err := unix.Splice(fd, nil, p.w, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		return int(n), err
-	})
-	if err != nil {
-		return 0, err
-	}
+func (p *pipe) fill(fd int) (n int, err error) {
 	if p.buf != nil {
-		p.buf = p.buf[:n]
+		p.buf = p.buf[:cap(p.buf)]
+		n, err = receive(fd, p.buf)
+		p.buf = p.buf[:max(n, 0)]
+	} else {
+		n, err = splice(fd, p.w, pipeSize)
 	}
-	p.held = n
-	return n, nil
+	p.held = max(n, 0)
+	return n, err
 }
 
 // drain gives a socket what it takes.
-func (p *pipe) drain(fd int) error {
-	n, err := retryEINTR(func() (int, error) {
-		if p.buf != nil {
-			return unix.Write(fd, p.buf[len(p.buf)-p.held:])
-		}
-		n, err := unix.Splice(p.r, nil, fd, nil, p.held, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		return int(n), err
-	})
-	if err != nil {
-		return err
+func (p *pipe) drain(fd int) (err error) {
+	n := 0
+	if p.buf != nil {
+		n, err = send(fd, p.buf[len(p.buf)-p.held:])
+	} else {
+		n, err = splice(p.r, fd, p.held)
 	}
-	p.held -= n
-	return nil
+	if n > 0 {
+		p.held -= n
+	}
+	return err
 }
 
-func retryEINTR(call func() (int, error)) (int, error) {
+// The system calls are raw: they do not block, and at a few thousand a second the
+// scheduler's bookkeeping around each one would be a tenth of the cost.
+
+func splice(from, to, size int) (int, error) {
 	for {
-		if n, err := call(); err != unix.EINTR {
-			return n, err
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(size), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		if errno != unix.EINTR {
+			return result(n, errno)
 		}
 	}
 }
 
+func receive(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return result(n, errno)
+		}
+	}
+}
+
+func send(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		if errno != unix.EINTR {
+			return result(n, errno)
+		}
+	}
+}
+
+func result(n uintptr, errno syscall.Errno) (int, error) {
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// pipePool keeps the idle pipes of one loop.
 type pipePool struct {
-	mu   sync.Mutex // guards free
-	free []*pipe
+	copies bool // buffers only
+	free   []*pipe
+	buffer *pipe // an idle one
 }
 
 func (p *pipePool) get() *pipe {
-	p.mu.Lock()
-	if n := len(p.free); n > 0 {
+	if n := len(p.free); n > 0 && !p.copies {
 		pp := p.free[n-1]
 		p.free = p.free[:n-1]
-		p.mu.Unlock()
 		return pp
 	}
-	p.mu.Unlock()
 	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
-		return &pipe{buf: make([]byte, bufferSize)}
+	if p.copies || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+		if pp := p.buffer; pp != nil {
+			p.buffer = nil
+			return pp
+		}
+		return &pipe{r: -1, w: -1, buf: make([]byte, bufferSize)}
 	}
 	// Refused over the user's limit of pipe memory; the default 64 KiB works too.
 	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
@@ -95,16 +119,25 @@ func (p *pipePool) get() *pipe {
 
 // put takes a pipe back. One with bytes inside can't serve anyone else.
 func (p *pipePool) put(pp *pipe) {
-	if pp.buf != nil {
-		return
-	}
-	p.mu.Lock()
-	if pp.held == 0 && len(p.free) < pipesKept {
+	switch {
+	case pp.buf != nil:
+		pp.held = 0
+		p.buffer = pp
+	case pp.held == 0 && len(p.free) < pipesKept:
 		p.free = append(p.free, pp)
-		p.mu.Unlock()
-		return
+	default:
+		pp.close()
 	}
-	p.mu.Unlock()
-	unix.Close(pp.r)
-	unix.Close(pp.w)
+}
+
+func (p *pipePool) close() {
+	for _, pp := range p.free {
+		pp.close()
+	}
+	p.free, p.buffer = nil, nil
+}
+
+func (p *pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
 }
