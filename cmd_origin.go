@@ -196,7 +196,7 @@ func originLogLevel(level string) slog.Level {
 // work, like SRS, and stops at once on each of SRS's stop signals: its clients
 // come through the proxy, which has let go of them by then.
 func (p *program) runOrigin(conf originConf) error {
-	runtime.LimitProcs(1)
+	runtime.SetProcs(1)
 	log, err := p.originLog(conf)
 	if err != nil {
 		return err

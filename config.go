@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/relay"
 	"srs-proxy/runtime"
 )
 
@@ -64,7 +65,9 @@ type Config struct {
 	MaxUDPSessionsPerIP int
 	MaxHandshaking      int
 	DialTimeout         time.Duration
-	LeaseIdle           time.Duration
+	// RelayMode is how bytes of TCP sessions move.
+	RelayMode relay.Mode
+	LeaseIdle time.Duration
 	// Access says who may publish and play.
 	Access access.Rules
 	// DrainDeadline is how long an origin that was replaced keeps its streams.

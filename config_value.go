@@ -131,11 +131,11 @@ func parseDuration(lo, hi time.Duration) func(string) (time.Duration, error) {
 	}
 }
 
-func parseOneOf(choices ...string) func(string) (string, error) {
-	return func(v string) (string, error) {
+func parseOneOf[T ~string](choices ...T) func(string) (T, error) {
+	return func(v string) (T, error) {
 		for _, c := range choices {
-			if v == c {
-				return v, nil
+			if T(v) == c {
+				return c, nil
 			}
 		}
 		return "", fmt.Errorf("is unknown; give %s", orList(choices))
@@ -339,7 +339,11 @@ func withoutPath(err error) error {
 	return err
 }
 
-func orList(words []string) string {
+func orList[T ~string](choices []T) string {
+	var words []string
+	for _, c := range choices {
+		words = append(words, string(c))
+	}
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"srs-proxy/runtime"
 	"srs-proxy/supervisor"
 )
 
@@ -132,7 +131,7 @@ func (in *instance) reloadUntold(ctx context.Context, dry bool) (reloadReport, e
 	in.proxy.Adjust(next.proxyConfig(served))
 	in.level.Set(cfg.LogLevel)
 	if changed(report.Changes, "proxy-cpus") {
-		err = runtime.PinSelf(next.cpus.Proxy)
+		err = in.pin(next.cpus.Proxy)
 	}
 	cfg.keep(old.cfg, report.Changes)
 	in.become(next)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/relay"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -144,6 +145,12 @@ func settings(stateDir string) []setting {
 			name: "cpu-layout", env: "SRS_PROXY_CPU_LAYOUT", category: categoryCPU, def: string(runtime.Spread),
 			usage: "give CPUs to origins in the order of `LAYOUT`: spread (over the cores), compact (SMT siblings together) or numa (node by node)",
 			apply: field(parseLayout, func(c *Config) *runtime.Layout { return &c.CPULayout }),
+		},
+
+		{
+			name: "relay", env: "SRS_PROXY_RELAY", category: categoryCPU, def: string(relay.Auto),
+			usage: "move the bytes of TCP sessions by `MODE`: splice (inside the kernel), copy (through the proxy's memory) or auto, which is splice",
+			apply: field(parseOneOf(relay.Auto, relay.Splice, relay.Copy), func(c *Config) *relay.Mode { return &c.RelayMode }),
 		},
 
 		{

@@ -283,6 +283,8 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		Handshaking:  s.cfg.MaxHandshaking,
 		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
 		DialTimeout:  s.cfg.DialTimeout,
+		Loops:        len(s.cpus.Proxy),
+		RelayMode:    s.cfg.RelayMode,
 		Access:       s.cfg.Access,
 	}
 }

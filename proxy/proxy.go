@@ -50,9 +50,12 @@ type Config struct {
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
-	Shards       int           // event loops of each datagram protocol, see udp.Config
-	StreamIDs    srt.StreamIDs // what SRT stream ids leave open
-	Access       access.Rules  // who may publish and play
+	// Loops is how many threads relay TCP sessions; 0 means 1. RelayMode is how.
+	Loops     int
+	RelayMode relay.Mode
+	Shards    int           // event loops of each datagram protocol, see udp.Config
+	StreamIDs srt.StreamIDs // what SRT stream ids leave open
+	Access    access.Rules  // who may publish and play
 
 	Identity api.Identity      // what the HTTP API says of the whole
 	Slots    func() []api.Slot // the supervisor's places for origins, for the HTTP API; may be nil
@@ -63,6 +66,7 @@ type Proxy struct {
 	cfg     Config
 	router  *route.Router
 	sources *source.Pool
+	relay   *relay.Relay
 	rtmp    *rtmp.Server
 	http    *httpserver.Server
 	api     *api.Server
@@ -76,7 +80,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	router := route.New(route.Config{
 		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources,
 	}, bal, log)
-	rl := relay.New()
+	rl := relay.New(relay.Config{Loops: cfg.Loops, Mode: cfg.RelayMode})
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
 	web.Listen, web.Listener = cfg.HTTP, ln
@@ -87,8 +91,9 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		cfg:     cfg,
 		router:  router,
 		sources: sources,
+		relay:   rl,
 		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, rl, log),
-		http:    httpserver.New(web, router, log),
+		http:    httpserver.New(web, router, rl, log),
 		api:     api.New(control, api.Deps{Origins: bal, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 		srt: srt.New(srt.Config{
 			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout, Handshaking: cfg.Handshaking,
@@ -166,6 +171,9 @@ func (p *Proxy) Publisher(s balancer.Stream) (client netip.Addr, originID string
 	return p.router.Publisher(s)
 }
 
+// Loops is how many threads relay TCP sessions.
+func (p *Proxy) Loops() int { return max(1, p.cfg.Loops) }
+
 // Close frees the addresses of a proxy that will not Run.
 func (p *Proxy) Close() {
 	p.rtmp.Close()
@@ -183,5 +191,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g.Go(func() error { return p.api.Run(ctx) })
 	g.Go(func() error { return p.srt.Run(ctx) })
 	g.Go(func() error { return p.webrtc.Run(ctx) })
+	defer p.relay.Close()
 	return g.Wait()
 }

@@ -275,15 +275,15 @@ func TestCgroupQuota(t *testing.T) {
 	s := newTestSpawner(t)
 	cmd := startIn(t, s, g, "sh", "-c", "while :; do :; done")
 	var now Throttling
-	eventually(t, "50 periods", func() bool {
+	// It wants all of a CPU; where others want it too, the quota does not end in every period.
+	eventually(t, "20 periods in which the quota ended", func() bool {
 		var err error
 		if now, err = g.Throttling(); err != nil {
 			t.Fatal(err)
 		}
-		return now.Periods >= 50
+		return now.Throttled >= 20
 	})
-	// It wants all of a CPU, so the quota ends in nearly every period.
-	if now.Throttled < now.Periods/2 || now.Time <= 0 {
+	if now.Time <= 0 {
 		t.Errorf("throttled %+v", now)
 	}
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/stat")

@@ -19,6 +19,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
 )
 
@@ -52,7 +53,9 @@ func start(t *testing.T, tune func(*Config), origins ...string) *env {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	e.Server = New(cfg, route.New(route.Config{Vhosts: []string{"known.example", "ts.example", "aac.example", "mp3.example", "keys.example", "hooks.example"}}, e.bal, log), log)
+	rl := relay.New(relay.Config{})
+	t.Cleanup(rl.Close)
+	e.Server = New(cfg, route.New(route.Config{Vhosts: []string{"known.example", "ts.example", "aac.example", "mp3.example", "keys.example", "hooks.example"}}, e.bal, log), rl, log)
 	if err := e.Listen(); err != nil {
 		t.Fatal(err)
 	}

@@ -285,7 +285,7 @@ func TestFilesOriginsOwnCORSIsKept(t *testing.T) {
 // A panic ends its own request, is counted and told, and nothing else.
 func TestPanicIsContained(t *testing.T) {
 	e := start(t, nil)
-	s := New(DefaultConfig(), nil, e.Server.log) // without a router every request panics
+	s := New(DefaultConfig(), nil, nil, e.Server.log) // without a router every request panics
 	s.cfg.Listen = "127.0.0.1:0"
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
@@ -329,7 +329,7 @@ func TestGate(t *testing.T) {
 }
 
 func TestRunReportsALostListener(t *testing.T) {
-	s := New(DefaultConfig(), nil, start(t, nil).Server.log)
+	s := New(DefaultConfig(), nil, nil, start(t, nil).Server.log)
 	s.cfg.Listen = "127.0.0.1:0"
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
@@ -340,7 +340,7 @@ func TestRunReportsALostListener(t *testing.T) {
 	}
 	busy := DefaultConfig()
 	busy.Listen = start(t, nil).addr
-	if err := New(busy, nil, s.log).Listen(); err == nil || !strings.Contains(err.Error(), busy.Listen) {
+	if err := New(busy, nil, nil, s.log).Listen(); err == nil || !strings.Contains(err.Error(), busy.Listen) {
 		t.Errorf("Listen on a busy port: %v", err)
 	}
 	var _ net.Addr = s.Addr()

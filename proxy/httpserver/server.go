@@ -97,8 +97,8 @@ type Server struct {
 }
 
 // New returns a Server; it does nothing yet.
-func New(cfg Config, router *route.Router, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, router: router, log: log, failed: &quiet{log: log}, relay: relay.New()}
+func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, router: router, log: log, failed: &quiet{log: log}, relay: rl}
 	s.stats.active = make(map[*session]struct{})
 	s.live, s.stopLive = context.WithCancelCause(context.Background())
 	s.pool = newPool(cfg, router)

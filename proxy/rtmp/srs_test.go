@@ -60,7 +60,9 @@ func newRig(t *testing.T, cfg Config, rtmpAddrs ...string) *rig {
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	router := route.New(route.Config{Vhosts: []string{balancer.DefaultVhost, "v.example.com"}}, r.bal, log)
 	cfg.Listen = "127.0.0.1:0"
-	r.server = New(cfg, router, relay.New(), log)
+	rl := relay.New(relay.Config{})
+	t.Cleanup(rl.Close)
+	r.server = New(cfg, router, rl, log)
 	if err := r.server.Listen(); err != nil {
 		t.Fatal(err)
 	}
