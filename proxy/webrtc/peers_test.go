@@ -38,7 +38,7 @@ func start(t testing.TB, cfg webrtc.Config) *server {
 	log := slog.New(slog.DiscardHandler)
 	s := &server{sources: source.New()}
 	router := route.New(route.Config{Sources: s.sources}, balancer.NewMemory(balancer.Config{}), log)
-	s.Server = webrtc.New(cfg, s.sources, router, relay.New(), log)
+	s.Server = webrtc.New(cfg, s.sources, router, relay.New(relay.Config{}), log)
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
