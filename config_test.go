@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/relay"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -74,7 +75,7 @@ func TestEverySettingArrives(t *testing.T) {
 	flags := map[string]string{
 		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "srt": "3004", "webrtc": "3005", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
 		"port-base": "21000", "hook-relay": "20777", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
-		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa",
+		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa", "relay": "copy",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
 		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
@@ -93,7 +94,7 @@ func TestEverySettingArrives(t *testing.T) {
 	want := Config{
 		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", SRT: ":3004", WebRTC: ":3005", Origins: 4, SRS: exe, Template: file, Vhosts: file,
 		PortBase: 21000, HookRelay: 20777, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
-		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA,
+		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA, RelayMode: relay.Copy,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
