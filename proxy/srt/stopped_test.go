@@ -1,0 +1,65 @@
+package srt
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"srs-proxy/protocol/srt"
+	"srs-proxy/proxy/route"
+)
+
+// An origin that is stopped in the middle of a handshake costs its own callers a
+// refusal, and nobody else anything. (An older proxy waited for it in its only loop.)
+func TestStoppedOrigin(t *testing.T) {
+	e := start(t, Config{}, route.Config{})
+	well := startOrigin(t)
+	e.register("well", well.addr())
+	witness := dial(t, e.addr())
+	witness.call("#!::r=live/witness,m=publish")
+
+	behind := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeUDPPort(t))
+	libsrt := run(t, "srt-live-transmit", "-q", fmt.Sprintf("srt://%s?mode=listener", behind), "file://con")
+	listens(t, behind)
+	stopped := 0
+	r := startRelay(t, behind, func(up bool, p srt.Packet) bool {
+		h, err := srt.ParseHandshake(p)
+		if err == nil && up && h.Stage == srt.StageConclusion && stopped == 0 {
+			stopped++
+			_ = libsrt.Process.Signal(syscall.SIGSTOP)
+		}
+		return false
+	})
+	e.register("stopped", r.addr())
+	e.pin("x", "stopped")
+
+	var callers sync.WaitGroup
+	began := time.Now()
+	for i := range 20 {
+		c := dial(t, e.addr())
+		callers.Go(func() {
+			c.tryCall(fmt.Sprintf("#!::r=live/x,m=request,caller=%d", i))
+		})
+	}
+	var worst time.Duration
+	for time.Since(began) < 1500*time.Millisecond { // longer than an origin may take
+		sent := time.Now()
+		witness.echo()
+		worst = max(worst, time.Since(sent))
+		time.Sleep(2 * time.Millisecond)
+	}
+	callers.Wait()
+	t.Logf("the longest that the witness waited: %v", worst)
+	if worst > 500*time.Millisecond {
+		t.Errorf("the witness waited %v", worst)
+	}
+	if stopped == 0 {
+		t.Error("no handshake came as far as the conclusion")
+	}
+	if st := e.server.Stats(); st.Opened != 21 {
+		t.Errorf("%d sessions were opened, refused %v", st.Opened, st.Refused) // 20 found the other origin
+	}
+}
