@@ -69,6 +69,10 @@ func TestForgedCookie(t *testing.T) {
 func TestNoAmplification(t *testing.T) {
 	e := start(t, Config{}, route.Config{})
 	c := dial(t, e.addr())
+	c.send(append(c.h.Append(nil, 0, 1), make([]byte, 1000)...))
+	if p, _ := c.handshake(); len(p) != srt.HandshakeSize {
+		t.Errorf("%d bytes in answer to a long induction", len(p))
+	}
 	for _, stage := range []srt.Stage{srt.StageInduction, srt.StageWaveAHand, srt.StageConclusion, srt.StageAgreement, 1000, 5} {
 		h := c.h
 		h.Stage = stage

@@ -38,7 +38,10 @@ func TestCall(t *testing.T) {
 
 	c.send(srt.AppendShutdown(nil, c.peer, 0))
 	eventually(t, "the origin hears of the end", func() bool { return o.shutdowns() == 1 })
-	eventually(t, "no session", func() bool { return e.server.Stats().Sessions == 0 && e.router.Sessions() == 0 })
+	eventually(t, "nothing is left", func() bool {
+		st := e.server.Stats()
+		return st.Sessions == 0 && st.Flows == 0 && e.router.Sessions() == 0 && e.sources.InUse() == 0
+	})
 	c.send(c.data())
 	eventually(t, "data of an ended session are dropped", func() bool { return e.server.Stats().Dropped.Unknown == 1 })
 }
