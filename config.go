@@ -8,6 +8,7 @@ import (
 
 	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 )
 
@@ -24,6 +25,8 @@ type Config struct {
 	SRT  string
 	// WebRTC is that of media, over UDP and TCP.
 	WebRTC string
+	// Candidates are what clients are told of it; none means to find out.
+	Candidates []candidate.Spec
 
 	// SRS is the path of the SRS binary, builtinOrigin for the built-in origin,
 	// or "" to search.

@@ -10,6 +10,7 @@ import (
 
 	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -73,7 +74,8 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := map[string]string{
-		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "srt": "3004", "webrtc": "3005", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
+		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "candidate": "192.0.2.1,[2001:db8::1]:9000",
+		"srt": "3004", "webrtc": "3005", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
 		"port-base": "21000", "hook-relay": "20777", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa", "relay": "copy",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
@@ -92,7 +94,8 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", SRT: ":3004", WebRTC: ":3005", Origins: 4, SRS: exe, Template: file, Vhosts: file,
+		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", Candidates: []candidate.Spec{{Host: "192.0.2.1"}, {Host: "2001:db8::1", Port: 9000}},
+		SRT: ":3004", WebRTC: ":3005", Origins: 4, SRS: exe, Template: file, Vhosts: file,
 		PortBase: 21000, HookRelay: 20777, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA, RelayMode: relay.Copy,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
@@ -166,6 +169,7 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{"one port for two", map[string]string{"http": "1935"}, nil, "", []string{"flag --http", "rtmp"}},
 		{"one port for two, by address", map[string]string{"http": "127.0.0.1:1935"}, nil, "", []string{"flag --http", "rtmp"}},
 		{"one port for two, the API", map[string]string{"api": "8080"}, nil, "", []string{"flag --api", "http"}},
+		{"candidate", map[string]string{"candidate": "192.0.2"}, nil, "", []string{"flag --candidate", "is no candidate"}},
 		{"one port for two, WebRTC over TCP", map[string]string{"webrtc": "1985"}, nil, "", []string{"flag --webrtc", "api"}},
 		{"cpu list", map[string]string{"origin-cpus": "3-1"}, nil, "", []string{"flag --origin-cpus", "0-3,8"}},
 		{"layout", map[string]string{"cpu-layout": "dense"}, nil, "", []string{"flag --cpu-layout", "spread, compact or numa"}},

@@ -8,6 +8,7 @@ import (
 
 	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/relay"
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -78,6 +79,11 @@ func settings(stateDir string) []setting {
 			name: "webrtc", env: "PROXY_WEBRTC_SERVER", category: categoryListen, def: "8000",
 			usage: "listen for WebRTC media on `ADDR`, over UDP and TCP",
 			apply: field(parseAddress, func(c *Config) *string { return &c.WebRTC }),
+		},
+		{
+			name: "candidate", env: "SRS_PROXY_CANDIDATE", category: categoryListen, def: "auto", isList: true,
+			usage: "tell clients of WebRTC to send to `HOST` or HOST:PORT, an address or a name, several with commas; auto finds the addresses of this machine, of which public ones go before private ones",
+			apply: field(candidate.ParseList, func(c *Config) *[]candidate.Spec { return &c.Candidates }),
 		},
 
 		{

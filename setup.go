@@ -174,6 +174,8 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		Env:            childEnvironment(),
 		Logs:           s.logRotation(),
 		DieWithParent:  s.cfg.DieWithParent,
+		RTC:            true,
+		RTCTCP:         true,
 		SRT:            true,
 		Reserved:       s.reservedPorts(),
 		PlanCPUs:       s.cpusFor,
@@ -229,6 +231,8 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 		Overlay:        s.overlay.For(slot),
 		Hook:           s.hook(),
 		AsProcess:      s.cfg.DieWithParent,
+		RTC:            true,
+		RTCTCP:         true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("config of %s: %w", id, err)
@@ -274,6 +278,7 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		API:          s.cfg.API,
 		SRT:          s.cfg.SRT,
 		WebRTC:       s.cfg.WebRTC,
+		Candidates:   s.cfg.Candidates,
 		Vhosts:       origins.vhosts,
 		StreamIDs:    origins.streamIDs,
 		Shards:       len(s.cpus.Proxy),

@@ -5,7 +5,8 @@
 //	API clients ──▶ api.Server ────────┤
 //	SRT callers ──▶ srt.Server ────────┤
 //	                                   └▶ balancer (who serves what)
-//	WebRTC media ─▶ webrtc.Server, of sessions that signalling has placed
+//	WebRTC media ─▶ webrtc.Server, of sessions that signal.Server has placed, which
+//	                is behind both HTTP servers
 //
 // Each protocol has a package of its own with the same shape: New, Listen, Run.
 // It starts no origin and knows nothing of processes.
@@ -32,6 +33,8 @@ import (
 	"srs-proxy/proxy/source"
 	"srs-proxy/proxy/srt"
 	"srs-proxy/proxy/webrtc"
+	"srs-proxy/proxy/webrtc/candidate"
+	"srs-proxy/proxy/webrtc/signal"
 )
 
 // Config of a Proxy. Zero values mean the defaults of the protocol packages.
@@ -42,6 +45,8 @@ type Config struct {
 	SRT  string // and for SRT
 	// WebRTC is where to listen for media of WebRTC, over UDP and TCP.
 	WebRTC string
+	// Candidates are where clients are told to send it; none means to find out.
+	Candidates []candidate.Spec
 
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
@@ -72,6 +77,9 @@ type Proxy struct {
 	api     *api.Server
 	srt     *srt.Server
 	webrtc  *webrtc.Server
+	signal  *signal.Server
+
+	candidates *candidate.List
 }
 
 // New returns a Proxy over bal.
@@ -87,6 +95,12 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	control := api.DefaultConfig()
 	control.Listen, control.Listener = cfg.API, ln
 	control.RTMP, control.Identity = cfg.RTMP, cfg.Identity
+	media := webrtc.New(webrtc.Config{
+		Listen: cfg.WebRTC, TCP: true, Shards: cfg.Shards, Listener: ln, PerIP: cfg.UDPPerIP,
+	}, sources, router, rl, log)
+	candidates := candidate.New(candidate.Config{Fixed: cfg.Candidates, TCP: true}, log)
+	signalling := signal.New(signal.Config{TCP: true}, router, bal, media, candidates, log)
+	web.RTC = signalling
 	return &Proxy{
 		cfg:     cfg,
 		router:  router,
@@ -94,13 +108,14 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		relay:   rl,
 		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, rl, log),
 		http:    httpserver.New(web, router, rl, log),
-		api:     api.New(control, api.Deps{Origins: bal, Client: sources.Client, Slots: cfg.Slots, Log: log}),
+		api:     api.New(control, api.Deps{Origins: bal, RTC: signalling, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 		srt: srt.New(srt.Config{
 			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout, Handshaking: cfg.Handshaking,
 		}, router, sources, log),
-		webrtc: webrtc.New(webrtc.Config{
-			Listen: cfg.WebRTC, TCP: true, Shards: cfg.Shards, Listener: ln, PerIP: cfg.UDPPerIP,
-		}, sources, router, rl, log),
+		webrtc: media,
+		signal: signalling,
+
+		candidates: candidates,
 	}
 }
 
@@ -150,7 +165,7 @@ func (p *Proxy) SRTAddr() net.Addr { return p.srt.Addr() }
 func (p *Proxy) WebRTCAddr() net.Addr { return p.webrtc.Addr() }
 
 // Adjust takes over what of a Config can change while the proxy runs: Vhosts, Access,
-// RealIPPrefix, PerIP, UDPPerIP, Handshaking and StreamIDs. Sessions that are open do not notice.
+// RealIPPrefix, PerIP, UDPPerIP, Handshaking, StreamIDs and Candidates. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
 	p.router.SetAccess(cfg.Access)
@@ -159,6 +174,7 @@ func (p *Proxy) Adjust(cfg Config) {
 	p.api.SetPerIP(cfg.PerIP)
 	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking)
 	p.webrtc.SetPerIP(cfg.UDPPerIP)
+	p.candidates.SetFixed(cfg.Candidates)
 }
 
 // Client is whose session an origin of this machine means by a peer's address, now or
@@ -191,6 +207,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	g.Go(func() error { return p.api.Run(ctx) })
 	g.Go(func() error { return p.srt.Run(ctx) })
 	g.Go(func() error { return p.webrtc.Run(ctx) })
+	g.Go(func() error { return p.signal.Run(ctx) })
 	defer p.relay.Close()
 	return g.Wait()
 }

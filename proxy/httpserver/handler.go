@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/access"
@@ -32,6 +33,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.handlers.leave()
 	defer s.recovered(r)
 
+	if s.cfg.RTC != nil && strings.HasPrefix(r.URL.Path, "/rtc/v1/") {
+		s.cfg.RTC.ServeHTTP(w, r)
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:

@@ -34,6 +34,8 @@ type Config struct {
 	// Listen is the address, "host:port" or ":port" for all interfaces.
 	Listen   string
 	Listener listener.Config
+	// RTC answers for /rtc/v1/, as SRS does on this port too; nil is not found.
+	RTC http.Handler
 
 	// HeaderTimeout and MaxHeader bound a client's request header.
 	HeaderTimeout time.Duration

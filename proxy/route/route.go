@@ -322,12 +322,6 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, req Reques
 	return c, nil
 }
 
-// Dial connects to an origin for a request without a session of its own, within
-// the DialTimeout. It reports nothing to the balancer.
-func (r *Router) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	return r.dial(ctx, &r.dialer, addr)
-}
-
 func noEndpoint(lease balancer.Lease, proto Proto) error {
 	return fmt.Errorf("origin %s, %s: %w", lease.Origin.ID, proto, ErrNoEndpoint)
 }
