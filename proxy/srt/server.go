@@ -94,7 +94,7 @@ type Server struct {
 	stop    context.CancelCauseFunc
 }
 
-// tick is how often the shards look at their handshakes.
+// tick is how often a shard looks at its handshakes, while it has any.
 const tick = 50 * time.Millisecond
 
 // New returns a Server. The sources are as in udp.New.
@@ -103,7 +103,7 @@ func New(cfg Config, router *route.Router, sources udp.Sources, log *slog.Logger
 	s.clients.most = s.cfg.PerIP
 	s.Adjust(cfg.StreamIDs, cfg.Handshaking)
 	s.running, s.stop = context.WithCancelCause(context.Background())
-	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards, Tick: tick}, handler{s}, sources, log)
+	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards, Tick: sweepPeriod}, handler{s}, sources, log)
 	return s
 }
 

@@ -159,7 +159,10 @@ func (t *table) tick(now time.Time) {
 	for s := range t.handshaking {
 		s.up.tick(now)
 	}
-	if now.Sub(t.swept) < sweepPeriod {
+	if len(t.handshaking) == 0 {
+		t.sh.TickEvery(sweepPeriod)
+	}
+	if now.Sub(t.swept) < sweepPeriod-tick { // one tick of sweepPeriod may come early
 		return
 	}
 	t.swept = now

@@ -58,6 +58,7 @@ func (s *session) call(origin string, addr netip.AddrPort, result chan<- error) 
 	u.flow, u.deadline = flow, now.Add(t.server.cfg.DialTimeout)
 	s.up = u
 	t.handshaking[s] = struct{}{}
+	t.sh.TickEvery(tick)
 	induction := s.request.Induction()
 	u.send(induction.Append(nil, 0, 0), now)
 }

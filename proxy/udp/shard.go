@@ -34,6 +34,7 @@ type Shard struct {
 
 	// What follows belongs to the shard's goroutine.
 	now       time.Time
+	tick      time.Duration
 	events    [batchSize]unix.EpollEvent
 	in        *inbox
 	toClients outbox
@@ -53,7 +54,7 @@ type Shard struct {
 // newShard opens everything, or nothing.
 func (s *Server) newShard(index int, addr *net.UDPAddr, family, port int) (_ *Shard, err error) {
 	sh := &Shard{
-		server: s, index: index, public: -1, wildcard: -1, ticks: -1, wake: -1, epollFD: -1,
+		server: s, index: index, tick: s.cfg.Tick, public: -1, wildcard: -1, ticks: -1, wake: -1, epollFD: -1,
 		in: newInbox(), bySource: make(map[uint32]*Flow), bySocket: make(map[int]*Flow),
 	}
 	defer func() {
@@ -94,12 +95,30 @@ func openTimer(period time.Duration) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("timerfd_create", err)
 	}
-	every := unix.NsecToTimespec(period.Nanoseconds())
-	if err := unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
+	if err := setTimer(fd, period); err != nil {
 		unix.Close(fd)
-		return -1, os.NewSyscallError("timerfd_settime", err)
+		return -1, err
 	}
 	return fd, nil
+}
+
+func setTimer(fd int, period time.Duration) error {
+	every := unix.NsecToTimespec(period.Nanoseconds())
+	return os.NewSyscallError("timerfd_settime", unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil))
+}
+
+// TickEvery changes the period of Handler.Tick from now on: a protocol that has to
+// look at something often only now and then need not wake an idle machine for it.
+// Only for the shard's goroutine.
+func (sh *Shard) TickEvery(period time.Duration) {
+	if period <= 0 || period == sh.tick {
+		return
+	}
+	if err := setTimer(sh.ticks, period); err != nil {
+		sh.server.log.Error("period of a shard's ticks", "cause", err)
+		return
+	}
+	sh.tick = period
 }
 
 // openEpoll makes the set and puts it into the netpoller, which os.NewFile does with

@@ -81,7 +81,7 @@ type Handler interface {
 	// FromClient takes a datagram that came to the public socket. The payload is
 	// valid until FromClient returns; it may be given to ToClient and ToOrigin.
 	FromClient(sh *Shard, payload []byte, from Peer)
-	// Tick is called every Config.Tick.
+	// Tick is called every Config.Tick, or as Shard.TickEvery said.
 	Tick(sh *Shard, now time.Time)
 }
 

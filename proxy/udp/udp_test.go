@@ -287,6 +287,29 @@ func TestTickAndPost(t *testing.T) {
 	}
 }
 
+// A shard that has nothing to look at wakes nobody; when it has, it ticks at once.
+func TestTickEvery(t *testing.T) {
+	s, b, _ := start(t, udp.Config{Listen: "127.0.0.1:0", Tick: time.Hour}, startEcho(t, "127.0.0.1:0").LocalAddr())
+	sh := s.Shards()[0]
+	every := func(d time.Duration) {
+		t.Helper()
+		done := make(chan struct{})
+		if !sh.Post(func() { sh.TickEvery(d); close(done) }) {
+			t.Fatal("the shard has stopped")
+		}
+		<-done
+	}
+	every(0) // nonsense changes nothing
+	every(time.Millisecond)
+	eventually(t, "it ticks", func() bool { return b.ticks.Load() > 5 })
+	every(time.Hour)
+	before := b.ticks.Load()
+	time.Sleep(50 * time.Millisecond)
+	if n := b.ticks.Load() - before; n > 1 { // one that was due
+		t.Errorf("%d ticks in what should be an hour", n)
+	}
+}
+
 // Neither sessions nor the server leave descriptors behind.
 func TestDescriptors(t *testing.T) {
 	before := descriptors(t)
