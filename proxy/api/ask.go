@@ -13,12 +13,6 @@ import (
 
 // How long a question waits for its answers.
 const (
-	// askMost is the most that an origin costs an answer to a client.
-	askMost = time.Second
-	// askStraggler is how long the few are waited for that have not answered when
-	// all others have. A stopped origin looks like that; one with so much to tell that
-	// it takes longer is known by the time it took before (see times).
-	askStraggler = 350 * time.Millisecond
 	// askNext is after how long another origin is asked what any of them can answer.
 	askNext = 100 * time.Millisecond
 	// askTurns is how many questions may be put to all origins at a time. More wait.
@@ -46,10 +40,13 @@ type asker struct {
 	running gate            // the questions
 	turns   chan struct{}   // held by questions to all origins
 	times   times
+
+	most      time.Duration // see Config.AskTimeout
+	straggler time.Duration // see Config.AskStraggler
 }
 
-func newAsker(stop context.Context, client *originapi.Client) *asker {
-	return &asker{client: client, stop: stop, turns: make(chan struct{}, askTurns)}
+func newAsker(stop context.Context, client *originapi.Client, cfg Config) *asker {
+	return &asker{client: client, stop: stop, turns: make(chan struct{}, askTurns), most: cfg.AskTimeout, straggler: cfg.AskStraggler}
 }
 
 // one asks one origin.
@@ -73,7 +70,7 @@ func (k *asker) ask(ctx context.Context, o balancer.Origin, q originapi.Question
 
 // bounded is a context for a question that goes on when ctx, that of a client, ends.
 func (k *asker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askMost)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.most)
 	unhook := context.AfterFunc(k.stop, cancel)
 	return ctx, func() { unhook(); cancel() }
 }
@@ -117,7 +114,7 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 		k.running.leave()
 	}()
 
-	waiting := newPatience(origins, &k.times)
+	waiting := k.patience(origins)
 	for range origins {
 		select {
 		case in := <-came:
@@ -182,13 +179,17 @@ type patience struct {
 	began   time.Time
 	pending map[int]time.Duration // for how long at most each is worth waiting for as a straggler
 	few     int                   // so many may be stragglers
-	timer   *time.Timer           // nil until only a few are left
+	most    time.Duration
+	timer   *time.Timer // nil until only a few are left
 }
 
-func newPatience(origins []balancer.Origin, known *times) *patience {
-	p := &patience{began: time.Now(), pending: make(map[int]time.Duration, len(origins)), few: min(max(1, len(origins)/stragglersIn), len(origins)-1)}
+func (k *asker) patience(origins []balancer.Origin) *patience {
+	p := &patience{
+		began: time.Now(), pending: make(map[int]time.Duration, len(origins)),
+		few: min(max(1, len(origins)/stragglersIn), len(origins)-1), most: k.most,
+	}
 	for i, o := range origins {
-		p.pending[i] = min(askMost, max(askStraggler, 3*known.of(o.ID)))
+		p.pending[i] = min(k.most, max(k.straggler, 3*k.times.of(o.ID)))
 	}
 	return p
 }
@@ -205,7 +206,7 @@ func (p *patience) answered(i int) {
 	for _, d := range p.pending {
 		longest = max(longest, d)
 	}
-	p.timer = time.NewTimer(max(0, min(askMost, max(longest, 2*took))-took))
+	p.timer = time.NewTimer(max(0, min(p.most, max(longest, 2*took))-took))
 }
 
 // over fires when nobody is worth waiting for any more. Until only a few are left

@@ -19,9 +19,8 @@ import (
 	"srs-proxy/proxy/originapi"
 )
 
-// bound is what a faulty origin may cost: 1 s, and slack for a machine that does
-// everything at once.
-const bound = askMost + 500*time.Millisecond
+// slack is for a machine that does everything at once.
+const slack = 5 * time.Second
 
 // allLists are answers that are made of those of all origins.
 func allLists() []string {
@@ -72,7 +71,7 @@ func TestFaultyOrigin(t *testing.T) {
 			for _, path := range allLists() {
 				began := time.Now()
 				r := e.get(path)
-				if took := time.Since(began); took > bound {
+				if took := time.Since(began); took > e.cfg.AskTimeout+slack {
 					t.Errorf("%s took %s", path, took)
 				}
 				if r.Code != 0 || !slices.Equal(r.failed(), []string{"origin-1"}) {
@@ -152,29 +151,48 @@ func TestAnyOrigin(t *testing.T) {
 	if r := e.get("/api/v1/versions"); r.Code != 0 || r.Data["version"] != "7.0.18" {
 		t.Errorf("versions: %+v", r)
 	}
-	if took := time.Since(began); took > bound/2 {
+	if took := time.Since(began); took > slack {
 		t.Errorf("took %s behind two silent origins", took)
+	}
+}
+
+// One origin that never answers costs no more than its time, with any number of others.
+func TestTimeout(t *testing.T) {
+	for _, tt := range []struct {
+		n    int
+		want time.Duration
+	}{{1, 200 * time.Millisecond}, {2, 100 * time.Millisecond}, {3, 100 * time.Millisecond}} {
+		e, origins := cluster(t, tt.n, func(c *Config, _ *Deps) { c.AskTimeout, c.AskStraggler = 200*time.Millisecond, 100*time.Millisecond })
+		origins[0].silence()
+		began := time.Now()
+		r := e.get("/api/v1/streams/")
+		took := time.Since(began)
+		if !slices.Contains(r.failed(), "origin-0") || took < tt.want || took > tt.want+slack {
+			t.Errorf("%d origins: took %s, errors %+v; want %s and that origin-0 is missing", tt.n, took, r.Errors, tt.want)
+		}
 	}
 }
 
 // An origin that takes long each time is waited for once it is known to: only a first
 // time it may look like a stopped one.
 func TestSlowOriginIsKnown(t *testing.T) {
-	e, origins := cluster(t, 3, nil)
-	const slow = askStraggler + 100*time.Millisecond
+	e, origins := cluster(t, 3, func(c *Config, _ *Deps) { c.AskStraggler = 200 * time.Millisecond })
+	slow := make(chan struct{}, 1)
 	origins[2].set(func() {
 		origins[2].answer = func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(slow)
+			<-slow
 			io.WriteString(w, `{"code":0,"streams":[{"id":"s","url":"/live/s"}]}`)
 		}
 	})
-	if r := e.get("/api/v1/streams/"); len(r.Errors) != 1 {
-		t.Skipf("errors %+v: this machine is too slow to tell a slow origin", r.Errors)
+	if r := e.get("/api/v1/streams/"); !slices.Contains(r.failed(), "origin-2") {
+		t.Fatalf("errors %+v, want that origin-2 is missing", r.Errors)
 	}
-	for e.asker.times.of("origin-2") == 0 { // the late answer
+	slow <- struct{}{} // the late answer
+	for e.asker.times.of("origin-2") == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if r := e.get("/api/v1/streams/"); len(r.Errors) != 0 || len(r.Streams) != 1 {
+	time.AfterFunc(300*time.Millisecond, func() { slow <- struct{}{} })
+	if r := e.get("/api/v1/streams/"); slices.Contains(r.failed(), "origin-2") || len(r.Streams) != 1 {
 		t.Errorf("errors %+v and streams %+v, want the slow origin's stream", r.Errors, r.Streams)
 	}
 }
@@ -183,13 +201,15 @@ func TestSlowOriginIsKnown(t *testing.T) {
 // stopped. The figures are told; what is asserted is what must always be so.
 func TestManyOrigins(t *testing.T) {
 	const n, each = 128, 8
-	e, origins := cluster(t, n, nil)
+	e, origins := cluster(t, n, func(c *Config, _ *Deps) {
+		c.AskTimeout, c.AskStraggler = DefaultConfig().AskTimeout, DefaultConfig().AskStraggler
+	})
 	for i, o := range origins {
 		for j := range each {
 			o.publish(fmt.Sprintf("s%d-%d", i, j))
 		}
 	}
-	look := func(want int, failed ...string) time.Duration {
+	look := func(stopped ...string) time.Duration {
 		began := time.Now()
 		r := e.get("/api/v1/streams?count=10000")
 		took := time.Since(began)
@@ -197,23 +217,28 @@ func TestManyOrigins(t *testing.T) {
 		for _, s := range r.Streams {
 			names[s.Name] = true
 		}
-		if len(names) != want || len(r.Streams) != want || !slices.Equal(r.failed(), failed) {
-			t.Errorf("%d streams, %d names, errors %+v; want each of %d once", len(r.Streams), len(names), r.Errors, want)
+		// On a machine that does everything at once, more may not answer in time.
+		if want := (n - len(r.Errors)) * each; len(names) != want || len(r.Streams) != want {
+			t.Errorf("%d streams, %d names, %d origins missing; want each of %d once", len(r.Streams), len(names), len(r.Errors), want)
 		}
-		if took > bound {
+		for _, id := range stopped {
+			if !slices.Contains(r.failed(), id) {
+				t.Errorf("errors %+v, want that %s is missing", r.Errors, id)
+			}
+		}
+		if took > e.cfg.AskTimeout+slack {
 			t.Errorf("took %s", took)
 		}
-		time.Sleep(shareFor)
+		time.Sleep(shareFor) // the next question is a new one
 		return took
 	}
-	var all []time.Duration
+	var all, stopped []time.Duration
 	for range 5 {
-		all = append(all, look(n*each))
+		all = append(all, look())
 	}
 	origins[50].silence()
-	var stopped []time.Duration
 	for range 5 {
-		stopped = append(stopped, look((n-1)*each, "origin-50"))
+		stopped = append(stopped, look("origin-50"))
 	}
 	slices.Sort(all)
 	slices.Sort(stopped)

@@ -197,7 +197,7 @@ func (s *Server) serveOrigin(w http.ResponseWriter, r *http.Request) {
 	if !only(w, r, http.MethodGet, http.MethodDelete) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), askMost)
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.AskTimeout)
 	defer cancel()
 	origins, _ := s.origins(ctx)
 	i := slices.IndexFunc(origins, func(o balancer.Origin) bool { return o.ID == originID(r.PathValue("id")) })

@@ -45,6 +45,12 @@ type Config struct {
 	RTMP string
 	// Ask bounds what is asked of origins.
 	Ask originapi.Config
+	// AskTimeout is the most that an origin costs an answer.
+	AskTimeout time.Duration
+	// AskStraggler is how long the few are waited for that have not answered when all
+	// others have. A stopped origin looks like that; one with so much to tell that
+	// it takes longer is known by the time it took before.
+	AskStraggler time.Duration
 	// Identity is what the whole says of itself.
 	Identity Identity
 }
@@ -58,6 +64,8 @@ func DefaultConfig() Config {
 		IdleTimeout:   60 * time.Second,
 		StopTimeout:   2 * time.Second,
 		Ask:           originapi.DefaultConfig(),
+		AskTimeout:    time.Second,
+		AskStraggler:  300 * time.Millisecond,
 	}
 }
 
@@ -107,7 +115,7 @@ var errStopping = errors.New("the proxy is stopping")
 func New(cfg Config, deps Deps) *Server {
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, began: time.Now(), client: originapi.New(cfg.Ask)}
 	stop, stopping := context.WithCancel(context.Background())
-	s.asker, s.stopping = newAsker(stop, s.client), stopping
+	s.asker, s.stopping = newAsker(stop, s.client, cfg), stopping
 	s.handler = s.routes()
 	return s
 }
