@@ -150,8 +150,17 @@ func (l *load) recover(hit map[string]bool, b bounds, f *fault) (wrong []string)
 			wrong = append(wrong, fmt.Sprintf("%s was published again %s after its end, %s are allowed; %d refusals: %.300q", p.name, ms(d), b.accepted, len(refused), refused))
 		}
 	}
+	split := make(map[string]bool)
+	defer func() { l.mend(split, f) }()
 	for _, p := range players {
-		at := p.await(l.session, limit)
+		at := p.await(l.session, l.marked.Add(max(b.frames, b.closed+b.accepted)))
+		if at.IsZero() && (split[p.name] || l.in.isSplit(p.name)) {
+			split[p.name] = true
+			continue
+		}
+		if at.IsZero() {
+			at = p.await(l.session, limit)
+		}
 		if at.IsZero() {
 			wrong = append(wrong, fmt.Sprintf("a player (%s) of %s never saw frames again", p.kind(), p.name))
 			continue

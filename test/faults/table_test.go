@@ -46,6 +46,7 @@ type fault struct {
 	late    time.Duration // how long this process itself stood still
 	cuts    int
 	missing uint64
+	split   int // streams that SRS has split
 	// New names meanwhile.
 	newcomers series
 	refused   int
@@ -78,12 +79,12 @@ func (tb *table) markdown() string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\n| fault | times | seen by the supervisor | publisher closed | published again | frames again | command or start | old origins gone | others: longest silence | this process late | others: cuts, frames lost | new names, refused | descriptors | threads | MiB | cores busy |\n")
-	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
+	b.WriteString("\n| fault | times | seen by the supervisor | publisher closed | published again | frames again | command or start | old origins gone | others: longest silence | this process late | others: cuts, frames lost | new names, refused | split by SRS | descriptors | threads | MiB | cores busy |\n")
+	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, f := range tb.faults {
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d, %d | %s (%d), %d | %d → %d | %d → %d | %d → %d | %.1f |\n",
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d, %d | %s (%d), %d | %d | %d → %d | %d → %d | %d → %d | %.1f |\n",
 			f.name, f.rounds, f.detected, f.closed, f.accepted, f.frames, f.took, f.gone, short(f.gap), short(f.late), f.cuts, f.missing,
-			f.newcomers, len(f.newcomers), f.refused,
+			f.newcomers, len(f.newcomers), f.refused, f.split,
 			f.before.descriptors, f.after.descriptors, f.before.threads, f.after.threads, f.before.rss>>20, f.after.rss>>20, f.cpu)
 	}
 	return b.String()
