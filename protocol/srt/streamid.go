@@ -88,7 +88,7 @@ func (r *Request) readKeys(keyed string) (path string, err error) {
 			if ok {
 				path = below
 				if !strings.Contains(below, "/") { // app/name, and no vhost
-					vhost, path = "", v
+					path = v
 					break
 				}
 			}

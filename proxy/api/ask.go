@@ -49,13 +49,6 @@ func newAsker(stop context.Context, client *originapi.Client, cfg Config) *asker
 	return &asker{client: client, stop: stop, turns: make(chan struct{}, askTurns), most: cfg.AskTimeout, straggler: cfg.AskStraggler}
 }
 
-// one asks one origin.
-func (k *asker) one(ctx context.Context, o balancer.Origin, q originapi.Question) answer {
-	ctx, cancel := k.bounded(ctx)
-	defer cancel()
-	return k.ask(ctx, o, q)
-}
-
 func (k *asker) ask(ctx context.Context, o balancer.Origin, q originapi.Question) answer {
 	if o.Endpoints.API == "" {
 		return answer{origin: o.ID, err: errNoAPI}

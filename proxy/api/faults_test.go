@@ -58,7 +58,7 @@ func TestFaultyOrigin(t *testing.T) {
 		"half":           say(`{"code":0,"streams":[{"id":"a"`),
 		"another code":   say(`{"code":1061}`),
 		"nothing in it":  say(`{}`),
-		"502":            func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 502) },
+		"502":            func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) },
 		"hangs up":       func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"wants password": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
 	} {

@@ -156,7 +156,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
 	defer cancel()
-	resp, answer, err := r.call(ctx, req, to, withClient(body, r.cfg.Client))
+	resp, answer, err := r.call(ctx, req, to, withClient(body, r.cfg.Client)) //nolint:bodyclose // call has closed it
 	if err != nil {
 		if req.Context().Err() != nil { // the origin's patience is over, or it is gone
 			err = context.Cause(req.Context())

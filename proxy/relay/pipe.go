@@ -42,7 +42,7 @@ func (p *pipe) fill(fd int) (n int, err error) {
 
 // drain gives a socket what it takes.
 func (p *pipe) drain(fd int) (err error) {
-	n := 0
+	var n int
 	if p.buf != nil {
 		n, err = send(fd, p.buf[len(p.buf)-p.held:])
 	} else {

@@ -43,9 +43,9 @@ func newInbox() *inbox {
 // was received before is gone. An error stands for no datagram.
 func (in *inbox) receive(fd int) (int, unix.Errno) {
 	for i := range in.msgs {
-		m, e := &in.msgs[i], &in.envelopes[i]
-		m.Namelen = uint32(unsafe.Sizeof(e.name))
-		m.SetControllen(int(unsafe.Sizeof(e.control)))
+		m := &in.msgs[i]
+		m.Namelen = uint32(unsafe.Sizeof(in.envelopes[i].name))
+		m.SetControllen(int(unsafe.Sizeof(in.envelopes[i].control)))
 	}
 	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.msgs)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {

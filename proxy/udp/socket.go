@@ -95,7 +95,8 @@ func openWildcard() (int, error) {
 
 // openConnected makes the socket of one session toward an origin elsewhere.
 func openConnected(origin netip.AddrPort) (fd int, local netip.AddrPort, err error) {
-	family, sa := unix.AF_INET, unix.Sockaddr(nil)
+	family := unix.AF_INET
+	var sa unix.Sockaddr
 	if ip := origin.Addr(); ip.Is4() {
 		sa = &unix.SockaddrInet4{Port: int(origin.Port()), Addr: ip.As4()}
 	} else {
