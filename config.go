@@ -64,7 +64,7 @@ type Config struct {
 	ReadyQuorum quorum
 
 	MaxConnectionsPerIP int
-	// MaxUDPSessionsPerIP is of WebRTC.
+	// MaxUDPSessionsPerIP is of WebRTC, and of SRT.
 	MaxUDPSessionsPerIP int
 	MaxHandshaking      int
 	DialTimeout         time.Duration

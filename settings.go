@@ -171,7 +171,7 @@ func settings(stateDir string) []setting {
 		},
 		{
 			name: "max-udp-sessions-per-ip", env: "SRS_PROXY_MAX_UDP_SESSIONS_PER_IP", category: categoryLimits, def: "64",
-			usage: "allow `N` WebRTC sessions of one client address",
+			usage: "allow `N` sessions of WebRTC, and of SRT, of one client address",
 			apply: field(parseCount, func(c *Config) *int { return &c.MaxUDPSessionsPerIP }),
 		},
 		{

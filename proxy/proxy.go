@@ -51,7 +51,7 @@ type Config struct {
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
 	PerIP        int           // connections per client address and port, see listener.Config
-	UDPPerIP     int           // WebRTC sessions per client address, see webrtc.Config
+	UDPPerIP     int           // sessions of WebRTC, and of SRT, per client address
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
 	DialTimeout  time.Duration // see route.Config
@@ -110,7 +110,8 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 		http:    httpserver.New(web, router, rl, log),
 		api:     api.New(control, api.Deps{Origins: bal, RTC: signalling, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 		srt: srt.New(srt.Config{
-			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout, Handshaking: cfg.Handshaking,
+			Listen: cfg.SRT, Shards: cfg.Shards, StreamIDs: cfg.StreamIDs, DialTimeout: cfg.DialTimeout,
+			Handshaking: cfg.Handshaking, PerIP: cfg.UDPPerIP,
 		}, router, sources, log),
 		webrtc: media,
 		signal: signalling,
@@ -172,7 +173,7 @@ func (p *Proxy) Adjust(cfg Config) {
 	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
 	p.http.SetPerIP(cfg.PerIP)
 	p.api.SetPerIP(cfg.PerIP)
-	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking)
+	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking, cfg.UDPPerIP)
 	p.webrtc.SetPerIP(cfg.UDPPerIP)
 	p.candidates.SetFixed(cfg.Candidates)
 }

@@ -351,6 +351,8 @@ func TestPerIP(t *testing.T) {
 	last.send(srt.AppendShutdown(nil, last.peer, 0))
 	eventually(t, "a session less", func() bool { return e.server.Stats().Sessions == 2 })
 	c.call("live/x")
+	e.server.Adjust(StreamIDs{}, 0, 4)
+	dial(t, e.addr()).call("live/x")
 }
 
 // Version 4 has no stream id; the default one counts.

@@ -58,7 +58,6 @@ const (
 func (c Config) withDefaults() Config {
 	c.DialTimeout = cmp.Or(c.DialTimeout, route.DefaultDialTimeout)
 	c.Idle = cmp.Or(c.Idle, defaultIdle)
-	c.PerIP = cmp.Or(c.PerIP, defaultPerIP)
 	return c
 }
 
@@ -100,8 +99,7 @@ const tick = 50 * time.Millisecond
 // New returns a Server. The sources are as in udp.New.
 func New(cfg Config, router *route.Router, sources udp.Sources, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), router: router, log: log, key: newCookieKey()}
-	s.clients.most = s.cfg.PerIP
-	s.Adjust(cfg.StreamIDs, cfg.Handshaking)
+	s.Adjust(cfg.StreamIDs, cfg.Handshaking, cfg.PerIP)
 	s.running, s.stop = context.WithCancelCause(context.Background())
 	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards, Tick: sweepPeriod}, handler{s}, sources, log)
 	return s
@@ -157,10 +155,11 @@ func (s *Server) endAll() {
 }
 
 // Adjust changes what can change while callers are served, for those to come; see Config.
-func (s *Server) Adjust(ids StreamIDs, handshaking int) {
+func (s *Server) Adjust(ids StreamIDs, handshaking, perIP int) {
 	ids = ids.withDefaults()
 	s.streamIDs.Store(&ids)
 	s.handshaking.Store(int64(cmp.Or(handshaking, defaultHandshaking)))
+	s.clients.setMost(cmp.Or(perIP, defaultPerIP))
 }
 
 // handler is what the shards call.
@@ -174,9 +173,15 @@ func (h handler) Tick(sh *udp.Shard, now time.Time) { h.s.tables[sh.Index()].tic
 
 // clients counts the sessions of each address.
 type clients struct {
-	most   int        // 0 or less: any number
-	mu     sync.Mutex // guards counts
+	mu     sync.Mutex // guards what follows
+	most   int        // negative: any number
 	counts map[netip.Addr]int
+}
+
+func (c *clients) setMost(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most = n
 }
 
 // add counts a session in, unless its address has as many as it may.
