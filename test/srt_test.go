@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSRT: what is published over SRT is played over everything, the other way round
+// where the origin can, and by its domain, as libsrt's callers do it.
+func TestSRT(t *testing.T) {
+	t.Parallel()
+	in := up(t, 3)
+	srtPublish(t, in.srtURL("#!::r=live/a,m=publish"))
+	srtPublish(t, in.srtURL("#!::h=studio.example.org,r=live/b,m=publish,token=s3cret"))
+	in.publish(t, "c")
+
+	for _, url := range []string{
+		in.stream("rtmp", "live/a"), in.stream("flv", "live/a"), in.stream("m3u8", "live/a"),
+		in.srtURL("#!::r=live/a,m=request"), in.srtURL("live/a"),
+		in.stream("rtmp", "live/b") + "?vhost=elsewhere.example.org", in.srtURL("#!::h=live/b,m=request"),
+	} {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			checkCodecs(t, url, "aac", "h264")
+		})
+	}
+	t.Run("RTMP to SRT", func(t *testing.T) {
+		t.Parallel()
+		if suite.srs != "" {
+			t.Skip("SRS gives SRT players what came over SRT, and nothing else")
+		}
+		checkCodecs(t, in.srtURL("#!::r=live/c,m=request"), "aac", "h264")
+	})
+	t.Run("real client", func(t *testing.T) {
+		t.Parallel()
+		// Each session is a peer of its own, which leads back to its client.
+		peers := make(map[string]bool)
+		eventually(t, 10*time.Second, "SRT publishers at the origins", func() (bool, string) {
+			clients := in.clientsOf(t)
+			for _, c := range clients {
+				if c.Publish && strings.HasPrefix(c.IP, "127.") && c.IP != "127.0.0.1" {
+					peers[c.IP] = true
+				}
+			}
+			return len(peers) >= 2, fmt.Sprintf("%+v", clients)
+		})
+	})
+	t.Cleanup(func() {
+		if log := in.err.String() + in.out.String(); strings.Contains(log, "s3cret") {
+			t.Error("a token of a stream id is in the log")
+		}
+	})
+}
+
+func (in *instance) srtURL(id string) string {
+	return "srt://" + in.srt() + "?streamid=" + id
+}
+
+// srtPublish streams the clip in a loop over SRT until the test ends.
+func srtPublish(t *testing.T, url string) {
+	t.Helper()
+	startTool(t, "ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", suite.clip.path,
+		"-c", "copy", "-f", "mpegts", url)
+}
