@@ -131,6 +131,11 @@ func (r *Router) Lookup(ctx context.Context, s balancer.Stream) (balancer.Origin
 	return r.bal.Lookup(ctx, s)
 }
 
+// Origins are those that the balancer knows now.
+func (r *Router) Origins(ctx context.Context) ([]balancer.Status, error) {
+	return r.bal.Origins(ctx)
+}
+
 // ReportDial tells the balancer how a dial of an origin went; nil is a success.
 func (r *Router) ReportDial(ctx context.Context, originID string, err error) {
 	r.bal.ReportDial(ctx, originID, err)

@@ -147,7 +147,12 @@ type origin struct {
 
 func startOrigin(t testing.TB) *origin {
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return startOriginAt(t, "127.0.0.1")
+}
+
+func startOriginAt(t testing.TB, host string) *origin {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(host)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,9 @@ func (s *Server) Run(ctx context.Context) error {
 		cancel()
 	})
 	defer stop()
+	s.placing.Go(func() { s.watchOrigins(loops) })
 	err := s.udp.Run(loops)
+	cancel()
 	s.stop(errShutdown)
 	s.placing.Wait()
 	return err

@@ -56,6 +56,7 @@ var (
 	errOriginClosed = errors.New("the origin closed")
 	errClientSilent = errors.New("nothing came from the client")
 	errOriginSilent = errors.New("nothing came from the origin")
+	errOriginDead   = errors.New("the origin died")
 	errReplaced     = errors.New("the client called again")
 )
 
@@ -114,7 +115,7 @@ func (s *session) try(ctx context.Context, lease balancer.Lease) error {
 		return route.Retry(fmt.Errorf("SRT endpoint: %w", err))
 	}
 	result := make(chan error, 1)
-	if !s.table.sh.Post(func() { s.call(lease.Origin.ID, addr, result) }) {
+	if !s.table.sh.Post(func() { s.call(lease.Origin, addr, result) }) {
 		return errShutdown
 	}
 	select {
@@ -178,7 +179,7 @@ func (s *session) accept(p srt.Packet, h srt.Handshake) {
 	s.answer, s.answered = bytes.Clone(p), t.sh.Now()
 	s.lastClient = s.answered
 	t.server.counters.opened.Add(1)
-	s.log = s.log.With("origin", s.up.origin)
+	s.log = s.log.With("origin", s.up.origin.ID)
 	s.log.Info("session open")
 	s.toClient(p)
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"srs-proxy/balancer"
 	"srs-proxy/protocol/srt"
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/udp"
@@ -17,7 +18,7 @@ import (
 // sequence number and extensions.
 type upstream struct {
 	session *session
-	origin  string
+	origin  balancer.Origin
 	flow    *udp.Flow
 
 	concluding bool       // the origin has given its cookie
@@ -42,7 +43,7 @@ var errHungUp = &refusedError{srt.ReasonPeer}
 const repeatAfter = 250 * time.Millisecond
 
 // call begins the handshake with an origin. The result tells its outcome, once.
-func (s *session) call(origin string, addr netip.AddrPort, result chan<- error) {
+func (s *session) call(origin balancer.Origin, addr netip.AddrPort, result chan<- error) {
 	if s.ended != nil {
 		result <- s.ended
 		return
