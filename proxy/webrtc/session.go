@@ -39,11 +39,11 @@ type session struct {
 
 	mu        sync.Mutex // guards the following fields
 	ended     bool
-	paths     []path // of the client's, oldest first
-	tcp       *tcpClient
-	flowErr   error // why there is no flow
-	announced bool  // the log knows that the client came
-	told      bool  // and of flowErr
+	paths     []path     // of the client's, oldest first
+	tcp       *tcpClient // nil unless the client is there over TCP
+	flowErr   error      // why there is no flow
+	announced bool       // the log knows that the client came
+	told      bool       // and of flowErr
 }
 
 // path is an address of a client and the shard that it comes to.
@@ -55,8 +55,16 @@ type path struct {
 // tcpClient is a session's client that is there over TCP.
 type tcpClient struct {
 	peer netip.AddrPort
-	pair *relay.Pair
 	end  context.CancelCauseFunc
+	pair atomic.Pointer[relay.Pair] // nil until the origin is reached
+}
+
+// moved is what went through it so far.
+func (t *tcpClient) moved() relay.Result {
+	if pair := t.pair.Load(); pair != nil {
+		return pair.Bytes()
+	}
+	return relay.Result{}
 }
 
 // moveTo makes an address that was proved the one to answer to. As with SRS, the
@@ -154,7 +162,7 @@ func (se *session) info() Info {
 	defer se.mu.Unlock()
 	in.BytesIn, in.BytesOut = se.bytesIn.Load(), se.bytesOut.Load()
 	if se.tcp != nil {
-		moved := se.tcp.pair.Bytes()
+		moved := se.tcp.moved()
 		in.TCP, in.Media = true, se.tcp.peer
 		in.BytesIn += moved.FromClient
 		in.BytesOut += moved.FromOrigin

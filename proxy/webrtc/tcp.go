@@ -28,7 +28,7 @@ var (
 	errIntegrity   = errors.New("the integrity of the STUN request is wrong")
 	errNoTCP       = errors.New("the origin does not serve WebRTC over TCP")
 	errEnded       = errors.New("the session has ended")
-	errReplaced    = errors.New("the client has connected anew")
+	errSecondTCP   = errors.New("the session has a TCP connection")
 )
 
 // runTCP accepts clients until ctx is cancelled, and waits for the end of their sessions.
@@ -82,23 +82,25 @@ func (s *Server) relayTCP(ctx context.Context, c *listener.Conn) error {
 	if !se.TCP.IsValid() {
 		return errNoTCP
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	t := &tcpClient{peer: peer, end: end}
+	if err := se.attach(t); err != nil {
+		return err
+	}
+	defer se.detach(t)
 	up, err := s.router.DialRTC(ctx, peer, se.TCP.String())
 	if err != nil {
 		return fmt.Errorf("dial origin %s: %w", se.OriginID, err)
 	}
 	defer up.Close()
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	t := &tcpClient{peer: peer, pair: s.relay.Pair(c.TCPConn, up.TCPConn), end: end}
-	if !se.attach(t) {
-		return errEnded
-	}
-	defer se.detach(t)
+	pair := s.relay.Pair(c.TCPConn, up.TCPConn)
+	t.pair.Store(pair)
 	// It fits the buffer of a new socket, so that this waits for nobody.
 	if _, err := up.Write(frame); err != nil {
 		return fmt.Errorf("origin %s: %w", se.OriginID, err)
 	}
-	return t.pair.Run(ctx)
+	return pair.Run(ctx)
 }
 
 // identify reads the first frame and returns it with the session that it proves.
@@ -158,25 +160,27 @@ func (s *Server) prove(request []byte) (*session, error) {
 	return se, nil
 }
 
-// attach makes a TCP client the session's, in place of one that it may have had: SRS
-// serves one at a time, the latest. It says false if the session has ended.
-func (se *session) attach(t *tcpClient) bool {
+// attach makes a connection the session's, if it has none. A client with several
+// interfaces connects from each of them while it tries which one works; the first that
+// proves itself stays. SRS (seen with 7.0.18) takes the others too, and then uses freed
+// memory when the session ends, with all that it serves.
+func (se *session) attach(t *tcpClient) error {
 	se.mu.Lock()
 	defer se.mu.Unlock()
-	if se.ended {
-		return false
-	}
-	if se.tcp != nil {
-		se.tcp.end(errReplaced)
+	switch {
+	case se.ended:
+		return errEnded
+	case se.tcp != nil:
+		return errSecondTCP
 	}
 	se.tcp = t
-	return true
+	return nil
 }
 
-// detach counts what a TCP client moved. From now on the session idles, unless the
-// client has come back already.
+// detach counts what a connection moved. From now on the session idles, until there
+// is another.
 func (se *session) detach(t *tcpClient) {
-	moved := t.pair.Bytes()
+	moved := t.moved()
 	now := se.server.since(time.Now())
 	se.heard.Store(now)
 	se.answered.Store(now)
@@ -184,7 +188,5 @@ func (se *session) detach(t *tcpClient) {
 	defer se.mu.Unlock()
 	se.bytesIn.Add(moved.FromClient)
 	se.bytesOut.Add(moved.FromOrigin)
-	if se.tcp == t {
-		se.tcp = nil
-	}
+	se.tcp = nil
 }

@@ -184,12 +184,17 @@ func TestTCPEnds(t *testing.T) {
 	add(t, s, se)
 	first := dialTCP(t, s)
 	first.ask(string(check(t, se)))
-	second := dialTCP(t, s) // the origin serves one connection of a session, the latest
-	second.ask(string(check(t, se)))
-	first.expectEnd()
-	second.ask(rtp("media"))
-	s.Remove(se.Username())
+	second := dialTCP(t, s) // from another interface of the client's
+	if _, err := second.Write([]byte(framed(string(check(t, se))))); err != nil {
+		t.Fatal(err)
+	}
 	second.expectEnd()
+	if by := tcp.seen(); len(by) != 1 {
+		t.Errorf("the origin saw %v, want one connection: two crash SRS", by)
+	}
+	first.ask(rtp("media"))
+	s.Remove(se.Username())
+	first.expectEnd()
 	if e := <-ended; !e.TCP || e.BytesIn == 0 || !errors.Is(e.Cause, webrtc.ErrRemoved) {
 		t.Errorf("End = %+v", e)
 	}
