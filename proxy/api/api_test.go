@@ -197,7 +197,7 @@ func TestMethods(t *testing.T) {
 		status       int
 	}{
 		{http.MethodPost, "/api/v1/streams/", 405}, {http.MethodDelete, "/api/v1/streams/x", 405}, {http.MethodPut, "/api/v1/clients/x", 405},
-		{http.MethodDelete, "/api/v1/vhosts/x", 405}, {http.MethodPost, "/api/v1/summaries", 405}, {http.MethodPost, "/api/v1/origins", 405},
+		{http.MethodDelete, "/api/v1/vhosts/x", 405}, {http.MethodPost, "/api/v1/summaries", 200}, {http.MethodPost, "/api/v1/versions", 200}, {http.MethodPut, "/api/v1/summaries", 405}, {http.MethodPost, "/api/v1/origins", 405},
 		{http.MethodPost, "/api/v1/origins/0/clients/x", 405}, {http.MethodHead, "/api/v1/streams/", 200}, {http.MethodOptions, "/api/v1/clients/x", 200},
 		{http.MethodGet, "/api/v1/tests/redirects", 301}, {http.MethodGet, "/rtc/v1/whip/", 200},
 	} {

@@ -97,7 +97,8 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-// only lets a request with one of the methods in, and answers others as SRS does.
+// only lets a request with one of the methods in, and answers others as SRS does. What
+// SRS answers whatever the method, clients POST to.
 func only(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 	m := methodOf(r)
 	if slices.Contains(methods, m) || m == http.MethodHead && slices.Contains(methods, http.MethodGet) {

@@ -14,7 +14,7 @@ import (
 // are on: the first origin's, or another one's if that takes its time.
 func (s *Server) serveAny(path string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !only(w, r, http.MethodGet) {
+		if !only(w, r, http.MethodGet, http.MethodPost) {
 			return
 		}
 		a, ok := s.oneOf(w, r, originapi.Question{Path: path})

@@ -82,7 +82,7 @@ func datas(answers []answer) []originapi.Object {
 // serveMerged serves an object whose data are those of all origins, by rules.
 func (s *Server) serveMerged(path string, rules map[string]rule, ours func(*originapi.Object)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !only(w, r, http.MethodGet) {
+		if !only(w, r, http.MethodGet, http.MethodPost) {
 			return
 		}
 		good, errs, ok := s.everywhere(w, r, path)
@@ -100,7 +100,7 @@ func (s *Server) serveMerged(path string, rules map[string]rule, ours func(*orig
 }
 
 func (s *Server) serveSummaries(w http.ResponseWriter, r *http.Request) {
-	if !only(w, r, http.MethodGet) {
+	if !only(w, r, http.MethodGet, http.MethodPost) {
 		return
 	}
 	good, errs, ok := s.everywhere(w, r, "/api/v1/summaries")
