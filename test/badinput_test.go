@@ -178,6 +178,7 @@ func TestPortsBusy(t *testing.T) {
 		{"rtmp", func(b block) int { return b.RTMP }, []string{"--rtmp"}},
 		{"http", func(b block) int { return b.HTTP }, []string{"--http"}},
 		{"api", func(b block) int { return b.API }, []string{"--api"}},
+		{"srt", func(b block) int { return b.SRT }, []string{"--srt"}},
 		{"webrtc", func(b block) int { return b.WebRTC }, []string{"--webrtc"}},
 		{"an origin's", func(b block) int { return b.base + perOrigin + 1 }, []string{"origin-1", "--port-base"}},
 	} {
@@ -190,6 +191,11 @@ func TestPortsBusy(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { ln.Close() })
+			udp, err := net.ListenPacket("udp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer udp.Close()
 			in.start()
 			if code := in.waitEnd(10 * time.Second); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
@@ -203,6 +209,7 @@ func TestPortsBusy(t *testing.T) {
 				t.Error("the stranger lost its port")
 			}
 			ln.Close()
+			udp.Close()
 		})
 	}
 }

@@ -182,6 +182,7 @@ func TestRepeatedConclusion(t *testing.T) {
 	c.send(c.conclusion("live/x"))
 	c.accepted()
 	c.echo()
+	eventually(t, "the origin hears that the first call is over", func() bool { return o.shutdowns() == 1 })
 	if st := e.server.Stats(); st.Sessions != 1 || st.Opened != 2 {
 		t.Errorf("%+v", st)
 	}

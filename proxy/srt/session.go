@@ -245,13 +245,21 @@ func (s *session) expire(now time.Time) {
 // shutdown ends a session and tells both sides.
 func (s *session) shutdown(cause error) {
 	if s.open {
-		now := s.table.sh.Now()
-		t := microseconds(now.Sub(s.began))
-		s.up.flow.ToOrigin(s.table.sh, srt.AppendShutdown(nil, s.originID, t))
-		s.table.sh.ToClient(s.peer, srt.AppendShutdown(nil, s.request.SocketID, t))
+		s.table.sh.ToClient(s.peer, srt.AppendShutdown(nil, s.request.SocketID, s.age()))
+	}
+	s.leave(cause)
+}
+
+// leave ends a session and tells the origin.
+func (s *session) leave(cause error) {
+	if s.open {
+		s.up.flow.ToOrigin(s.table.sh, srt.AppendShutdown(nil, s.originID, s.age()))
 	}
 	s.end(cause)
 }
+
+// age is a timestamp.
+func (s *session) age() uint32 { return microseconds(s.table.sh.Now().Sub(s.began)) }
 
 // end forgets the session. Calls after the first do nothing.
 func (s *session) end(cause error) {

@@ -113,7 +113,7 @@ func (t *table) conclude(p srt.Packet, h srt.Handshake, from udp.Peer) {
 			s.repeat()
 			return
 		}
-		s.end(errReplaced)
+		s.leave(errReplaced) // and is not told, for the socket is that of the new call
 	}
 	role, stream, why := t.read(p, h)
 	if why != 0 {
