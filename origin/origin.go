@@ -1,14 +1,28 @@
 // Package origin is the built-in media origin: what `up` runs in its slots where
 // no SRS is installed. One process, one core, all in memory.
 //
-//	RTMP publish ─▶ stream ─▶ GOP cache, queue per player ─▶ RTMP, HTTP-FLV, AAC, MP3
-//	                   └────▶ transport stream packets, once ─▶ HTTP-TS, HLS
+//	RTMP, SRT, WHIP ─▶ stream ─▶ GOP cache, queue per player ─▶ RTMP, HTTP-FLV, AAC, MP3
+//	                     ├─────▶ transport stream packets, once ─▶ HTTP-TS, HLS, SRT
+//	                     └─────▶ RTP packets, once ─▶ WHEP
 //	API /api/v1/* and heartbeat: SRS's JSON, so nothing in front can tell the difference
 //	                             but by what versions says
 //
-// It relays and never decodes. It has no hooks, no recording, no edge and no
-// cluster of its own: who needs those installs SRS. A player never holds up a
-// publisher: whoever is too slow loses frames up to the next keyframe.
+// What plays what is published how; a ✓ is all of it, v the video alone:
+//
+//	published by         RTMP, FLV  HTTP-TS, HLS  SRT  WHEP
+//	RTMP  H.264 AAC          ✓            ✓        ✓    v
+//	RTMP  HEVC AAC           ✓            ✓        ✓    -
+//	SRT   H.264 AAC          ✓            ✓        ✓    v
+//	SRT   HEVC AAC           ✓            ✓        ✓    -
+//	SRT   other codecs       -            -        ✓    -
+//	WHIP  H.264 Opus         v            v        v    ✓
+//	WHIP  other codecs       -            -        -    ✓
+//
+// It relays and never decodes: browsers don't play AAC over WebRTC, and the other
+// protocols' players have no Opus (SRS transcodes between the two). HEVC of SRT is
+// enhanced RTMP (hvc1). It has no hooks, no recording, no edge and no cluster of its
+// own: who needs those installs SRS. A player never holds up a publisher: whoever is
+// too slow loses frames up to the next keyframe.
 package origin
 
 import (

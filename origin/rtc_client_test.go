@@ -23,7 +23,7 @@ func rtcConfig() Config {
 	cfg := testConfig()
 	cfg.RTC = RTC{
 		Listen: "127.0.0.1:0", TCPListen: "127.0.0.1:0", Protocol: "all", Candidate: "127.0.0.1",
-		FromRTMP: true, ToRTMP: true, KeyframeEvery: time.Second, Timeout: 9 * time.Second,
+		FromRTMP: true, ToRTMP: true, KeyframeEvery: time.Hour, Timeout: 9 * time.Second,
 	}
 	return cfg
 }

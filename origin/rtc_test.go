@@ -41,6 +41,17 @@ func TestWHIPToEveryPlayer(t *testing.T) {
 	}
 }
 
+// TestKeyframesForOthers: players of other protocols can't ask for one.
+func TestKeyframesForOthers(t *testing.T) {
+	t.Parallel()
+	file := clip(t)
+	cfg := rtcConfig()
+	cfg.RTC.KeyframeEvery = 400 * time.Millisecond
+	o := start(t, cfg)
+	p := o.whip(file, "a", webrtc.NetworkTypeUDP4)
+	await(t, "requests for keyframes", func() bool { return p.asked.Load() > 3 })
+}
+
 func TestRTMPToWHEP(t *testing.T) {
 	t.Parallel()
 	file := clip(t)

@@ -194,8 +194,11 @@ func TestSRTClientsInTheAPI(t *testing.T) {
 	o.await("the player", func() bool { n, _, _ := o.hub.counts(); return n == 2 })
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	timeout := time.After(15 * time.Second)
 	for received := false; !received; {
 		select {
+		case <-timeout:
+			t.Fatal("nothing arrived in 15 s")
 		case b, ok := <-got:
 			if !ok || string(b) != string(packets) {
 				t.Fatalf("%d bytes arrived, and not those that were sent", len(b))

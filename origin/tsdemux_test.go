@@ -158,3 +158,38 @@ func TestSplitAnnexB(t *testing.T) {
 		}
 	}
 }
+
+// TestDirectTransportStream: SRT players get the publisher's own packets and nothing
+// of the remuxer, other players the remuxer's alone.
+func TestDirectTransportStream(t *testing.T) {
+	s := newStream(newHub(DefaultConfig()), streamurl.Stream{Vhost: streamurl.DefaultVhost, App: "live", Name: "a"}, "")
+	srt, http := &player{q: newQueue(), ts: true, srt: true}, &player{q: newQueue(), ts: true}
+	s.play(srt)
+	s.play(http)
+	p := s.begin()
+	d := tsDemuxer{out: &ingest{p: p}}
+	ts := muxed(90000)
+	for b := ts; len(b) > 0; {
+		n := min(len(b), srtPayload)
+		p.relay(b[:n])
+		d.push(b[:n])
+		b = b[n:]
+	}
+	bytesOf := func(pl *player) (out []byte) {
+		frames, _ := pl.q.take(nil, 1<<30)
+		for _, f := range frames {
+			out = append(out, f.payload...)
+		}
+		return out
+	}
+	if got := bytesOf(srt); !bytes.Equal(got, ts) {
+		t.Errorf("the SRT player got %d bytes, want the %d that were published", len(got), len(ts))
+	}
+	if got := bytesOf(http); len(got) == 0 || bytes.Contains(got, ts[:tsPacketSize*4]) {
+		t.Errorf("the HTTP player got %d bytes, want the remuxer's", len(got))
+	}
+	p.end()
+	if s.direct {
+		t.Error("the next publication is taken for one of SRT")
+	}
+}
