@@ -49,7 +49,7 @@ func (in *instance) kick(ctx context.Context, req kickRequest) (kickReport, erro
 func (in *instance) kickClient(ctx context.Context, id string) (kickReport, error) {
 	var report kickReport
 	errs := askAll(ctx, apiTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
-		c, err := api.client(ctx, o, id)
+		c, err := api.one(ctx, o, id)
 		if err == nil {
 			err = api.end(ctx, o, id)
 		}

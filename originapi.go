@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/originapi"
 	"srs-proxy/supervisor"
 )
 
 // originAPI asks origins' HTTP APIs (srs_app_http_api.cpp), each on connections of
 // its own that do not outlive the question: SRS waits for open ones when it stops.
 type originAPI struct {
-	http   http.Client
+	client *originapi.Client
 	within time.Duration
 }
 
@@ -34,15 +35,17 @@ const (
 	// apiReply bounds one reply: 1 KB a stream or client.
 	apiReply = 64 << 20
 	// apiAll as count lists everything; without it SRS lists ten.
-	apiAll = "1000000"
+	apiAll = 1_000_000
 )
 
 func newOriginAPI(within time.Duration) *originAPI {
-	return &originAPI{http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}}, within}
+	cfg := originapi.DefaultConfig()
+	cfg.PerOrigin, cfg.MaxReply = 1, apiReply
+	return &originAPI{originapi.New(cfg), within}
 }
 
 // Close ends the connections.
-func (a *originAPI) Close() { a.http.CloseIdleConnections() }
+func (a *originAPI) Close() { a.client.Close() }
 
 // apiStream is a stream as an origin has it.
 type apiStream struct {
@@ -101,77 +104,71 @@ type apiClient struct {
 var errNoClient = errors.New("no such client")
 
 func (a *originAPI) streams(ctx context.Context, o supervisor.OriginStatus) ([]apiStream, error) {
-	var reply struct {
-		Streams []apiStream `json:"streams"`
-	}
-	// The slash before the query saves SRS's redirect.
-	err := a.call(ctx, o, http.MethodGet, "/api/v1/streams/?count="+apiAll, &reply)
-	return reply.Streams, err
+	return listOf[apiStream](ctx, a, o, "streams")
 }
 
 func (a *originAPI) clients(ctx context.Context, o supervisor.OriginStatus) ([]apiClient, error) {
-	var reply struct {
-		Clients []apiClient `json:"clients"`
-	}
-	err := a.call(ctx, o, http.MethodGet, "/api/v1/clients/?count="+apiAll, &reply)
-	return reply.Clients, err
+	return listOf[apiClient](ctx, a, o, "clients")
 }
 
-func (a *originAPI) client(ctx context.Context, o supervisor.OriginStatus, id string) (apiClient, error) {
-	var reply struct {
-		Client apiClient `json:"client"`
+// listOf is one of an origin's lists.
+func listOf[T any](ctx context.Context, a *originAPI, o supervisor.OriginStatus, name string) ([]T, error) {
+	// The slash before the query saves SRS's redirect.
+	path := "/api/v1/" + name + "/?count=" + strconv.Itoa(apiAll)
+	answer, err := a.ask(ctx, o, originapi.Question{Path: path, List: name, Most: apiAll})
+	if err != nil {
+		return nil, err
 	}
-	err := a.call(ctx, o, http.MethodGet, "/api/v1/clients/"+url.PathEscape(id), &reply)
-	return reply.Client, err
+	list := make([]T, len(answer.Items))
+	for i, item := range answer.Items {
+		if err := json.Unmarshal(item, &list[i]); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", o.ID, path, err)
+		}
+	}
+	return list, nil
+}
+
+func (a *originAPI) one(ctx context.Context, o supervisor.OriginStatus, id string) (apiClient, error) {
+	var c apiClient
+	path := clientPath(id)
+	answer, err := a.ask(ctx, o, originapi.Question{Path: path})
+	if err != nil {
+		return c, err
+	}
+	one, _ := answer.Body.Get("client")
+	if err := json.Unmarshal(one, &c); err != nil {
+		return c, fmt.Errorf("%s: %s: %w", o.ID, path, err)
+	}
+	return c, nil
 }
 
 // end ends a client. SRS needs no setting for that: http_api.raw_api, which is off,
 // is about its config only.
 func (a *originAPI) end(ctx context.Context, o supervisor.OriginStatus, id string) error {
-	return a.call(ctx, o, http.MethodDelete, "/api/v1/clients/"+url.PathEscape(id), nil)
+	_, err := a.ask(ctx, o, originapi.Question{Method: http.MethodDelete, Path: clientPath(id)})
+	return err
 }
+
+func clientPath(id string) string { return "/api/v1/clients/" + url.PathEscape(id) }
 
 // clientNotFound is SRS's code of that (ERROR_RTMP_CLIENT_NOT_FOUND).
 const clientNotFound = 2049
 
-func (a *originAPI) call(ctx context.Context, o supervisor.OriginStatus, method, path string, into any) error {
+func (a *originAPI) ask(ctx context.Context, o supervisor.OriginStatus, q originapi.Question) (originapi.Answer, error) {
 	// Where origins listen: setup leaves supervisor.Config.Listen at its default.
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Ports.API))
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, http.NoBody)
-	if err != nil {
-		return err
-	}
-	resp, err := a.http.Do(req)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s does not answer within %s", o.ID, a.within)
+	answer, err := a.client.Ask(ctx, host, q)
+	switch method := cmp.Or(q.Method, http.MethodGet); {
+	case errors.Is(err, originapi.ErrNoAnswer):
+		return answer, fmt.Errorf("%s does not answer within %s", o.ID, a.within)
 	case err != nil:
-		return fmt.Errorf("%s: %w", o.ID, err)
+		return answer, fmt.Errorf("%s: %s %s: %w", o.ID, method, q.Path, err)
+	case answer.Code == clientNotFound:
+		return answer, fmt.Errorf("%s: %w", o.ID, errNoClient)
+	case answer.Code != 0 || answer.Status != http.StatusOK:
+		return answer, fmt.Errorf("%s: %s %s: status %d, code %d", o.ID, method, q.Path, answer.Status, answer.Code)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, apiReply))
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.ID, err)
-	}
-	var head struct {
-		Code int `json:"code"`
-	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return fmt.Errorf("%s: %s %s: %s, no JSON", o.ID, method, path, resp.Status)
-	}
-	switch {
-	case head.Code == clientNotFound || resp.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%s: %w", o.ID, errNoClient)
-	case head.Code != 0 || resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%s: %s %s: %s, code %d", o.ID, method, path, resp.Status, head.Code)
-	}
-	if into == nil {
-		return nil
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("%s: %s: %w", o.ID, path, err)
-	}
-	return nil
+	return answer, nil
 }
 
 // askAll asks all origins that have a process which was ready once, at the same

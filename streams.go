@@ -160,7 +160,7 @@ func publishersOf(ctx context.Context, api *originAPI, o supervisor.OriginStatus
 		return found, err
 	}
 	for _, id := range ids {
-		c, err := api.client(ctx, o, id)
+		c, err := api.one(ctx, o, id)
 		if err != nil && ctx.Err() != nil {
 			return found, err
 		}
