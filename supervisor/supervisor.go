@@ -194,7 +194,7 @@ func (s *Supervisor) SetDesired(id string, d Desired) error {
 }
 
 // LastTick is when the loop that looks after the origins' health came round last;
-// zero before its first round. It comes every tenth of ProbePeriod: when it is
+// zero before its first round. It comes a few times in a ProbePeriod: when it is
 // older than a few seconds, that loop stands still.
 func (s *Supervisor) LastTick() time.Time {
 	if at := s.health.ticked.Load(); at != nil {
