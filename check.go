@@ -48,7 +48,7 @@ func preflight(f *facts) []finding {
 		checkCPUs, checkSiblings, checkQuota, checkCgroups, checkLimits, checkMemory,
 		checkFiles, checkPipes,
 		checkInstance, checkState, checkDisk,
-		checkConfigs, checkHooks, checkSecurity, checkPortPlan, checkPorts, checkExposed,
+		checkConfigs, checkHooks, checkSecurity, checkCertificate, checkPortPlan, checkPorts, checkExposed,
 		checkEphemeral, checkBacklog, checkUDPBuffers, checkCandidates,
 	} {
 		found = append(found, check(f)...)

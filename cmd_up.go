@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy"
+	"srs-proxy/proxy/certs"
 	"srs-proxy/proxy/hooks"
 	"srs-proxy/runtime"
 	"srs-proxy/supervisor"
@@ -111,6 +113,11 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	in.bal = balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle})
 	pcfg := in.setup.proxyConfig(served)
 	pcfg.Identity, pcfg.Slots = identity(cfg.StateDir), in.slots
+	if cfg.TLS.CertFile != "" {
+		if pcfg.Certs, err = certs.Open(cfg.TLS, log); err != nil {
+			return fmt.Errorf("certificate: %w", err)
+		}
+	}
 	in.proxy = proxy.New(pcfg, in.bal, log)
 	if err := in.proxy.Listen(); err != nil {
 		return in.setup.explainListen(ctx, err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/certs"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
@@ -36,6 +37,12 @@ type Config struct {
 	Template string
 	Vhosts   string
 	PortBase int
+	// TLS is the certificate of RTMPS, HTTPS and HTTPSAPI, which are served if there is
+	// one.
+	TLS      certs.Pair
+	RTMPS    string
+	HTTPS    string
+	HTTPSAPI string
 	// HookRelay is the port through which origins call their hooks.
 	HookRelay hookPort
 
@@ -120,6 +127,13 @@ const maxSocketPath = 107
 // itself was checked when it was read. The names in its errors are resolved to
 // their sources by the caller.
 func (c *Config) Validate() error {
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		given, missing, file := "tls-cert", "tls-key", c.TLS.CertFile
+		if file == "" {
+			given, missing, file = missing, given, c.TLS.KeyFile
+		}
+		return &settingError{name: given, value: file, reason: fmt.Sprintf("needs --%s too", missing)}
+	}
 	listeners := c.listeners()
 	for i, l := range listeners {
 		for _, before := range listeners[:i] {
@@ -142,7 +156,7 @@ func (c *Config) Validate() error {
 
 // listeners are the public addresses and the settings that place them.
 func (c *Config) listeners() []publicListener {
-	return []publicListener{
+	all := []publicListener{
 		{flag: "rtmp", network: "tcp", addr: c.RTMP},
 		{flag: "http", network: "tcp", addr: c.HTTP},
 		{flag: "api", network: "tcp", addr: c.API},
@@ -150,6 +164,12 @@ func (c *Config) listeners() []publicListener {
 		{flag: "webrtc", network: "udp", addr: c.WebRTC},
 		{flag: "webrtc", network: "tcp", addr: c.WebRTC},
 	}
+	if c.TLS.CertFile != "" {
+		all = append(all, publicListener{flag: "rtmps", network: "tcp", addr: c.RTMPS},
+			publicListener{flag: "https", network: "tcp", addr: c.HTTPS},
+			publicListener{flag: "https-api", network: "tcp", addr: c.HTTPSAPI})
+	}
+	return all
 }
 
 const (

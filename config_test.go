@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/certs"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
@@ -76,6 +77,7 @@ func TestEverySettingArrives(t *testing.T) {
 	flags := map[string]string{
 		"rtmp": "[::1]:3001", "http": "3002", "api": "3003", "candidate": "192.0.2.1,[2001:db8::1]:9000",
 		"srt": "3004", "webrtc": "3005", "origins": "4", "srs": exe, "template": file, "vhosts": file + "/../f",
+		"tls-cert": file, "tls-key": file, "rtmps": "3010", "https": "3011", "https-api": "3012",
 		"port-base": "21000", "hook-relay": "20777", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa", "relay": "copy",
 		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
@@ -96,6 +98,7 @@ func TestEverySettingArrives(t *testing.T) {
 	want := Config{
 		RTMP: "[::1]:3001", HTTP: ":3002", API: ":3003", Candidates: []candidate.Spec{{Host: "192.0.2.1"}, {Host: "2001:db8::1", Port: 9000}},
 		SRT: ":3004", WebRTC: ":3005", Origins: 4, SRS: exe, Template: file, Vhosts: file,
+		TLS: certs.Pair{CertFile: file, KeyFile: file}, RTMPS: ":3010", HTTPS: ":3011", HTTPSAPI: ":3012",
 		PortBase: 21000, HookRelay: 20777, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA, RelayMode: relay.Copy,
 		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,

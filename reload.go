@@ -71,7 +71,7 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "cgroup":
+	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "tls-cert", "tls-key", "rtmps", "https", "https-api", "cgroup":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score":

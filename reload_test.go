@@ -13,6 +13,7 @@ import (
 // Of every setting it is decided how far a reload can change it.
 func TestEverySettingHasAReach(t *testing.T) {
 	want := map[string]reach{
+		"tls-cert": reachNever, "tls-key": reachNever, "rtmps": reachNever, "https": reachNever, "https-api": reachNever,
 		"rtmp": reachNever, "http": reachNever, "api": reachNever, "srt": reachNever, "webrtc": reachNever, "state-dir": reachNever, "control": reachNever, "hook-relay": reachNever, "cgroup": reachNever,
 		"origins": reachOrigins, "srs": reachOrigins, "template": reachOrigins, "vhosts": reachOrigins, "port-base": reachOrigins,
 		"max-connections": reachOrigins, "origin-cpus": reachOrigins, "cpu-layout": reachOrigins, "nofile": reachOrigins,

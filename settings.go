@@ -66,6 +66,31 @@ func settings(stateDir string) []setting {
 			apply: field(parseAddress, func(c *Config) *string { return &c.HTTP }),
 		},
 		{
+			name: "tls-cert", env: "SRS_PROXY_TLS_CERT", category: categoryListen,
+			usage: "serve RTMPS and HTTPS with the certificate in `FILE` (PEM, with those that lead to its root); one that is renewed is taken up by itself",
+			apply: field(parseFile, func(c *Config) *string { return &c.TLS.CertFile }),
+		},
+		{
+			name: "tls-key", env: "SRS_PROXY_TLS_KEY", category: categoryListen,
+			usage: "key of --tls-cert, in `FILE` (PEM)",
+			apply: field(parseFile, func(c *Config) *string { return &c.TLS.KeyFile }),
+		},
+		{
+			name: "rtmps", env: "SRS_PROXY_RTMPS_SERVER", category: categoryListen, def: "1443",
+			usage: "listen for RTMPS on `ADDR`, if there is a --tls-cert",
+			apply: field(parseAddress, func(c *Config) *string { return &c.RTMPS }),
+		},
+		{
+			name: "https", env: "SRS_PROXY_HTTPS_SERVER", category: categoryListen, def: "8088",
+			usage: "listen for HTTPS on `ADDR`, if there is a --tls-cert",
+			apply: field(parseAddress, func(c *Config) *string { return &c.HTTPS }),
+		},
+		{
+			name: "https-api", env: "SRS_PROXY_HTTPS_API", category: categoryListen, def: "1990",
+			usage: "listen for the HTTP API with TLS on `ADDR`, if there is a --tls-cert",
+			apply: field(parseAddress, func(c *Config) *string { return &c.HTTPSAPI }),
+		},
+		{
 			name: "api", env: "PROXY_HTTP_API", category: categoryListen, def: "1985",
 			usage: "listen for the HTTP API on `ADDR`",
 			apply: field(parseAddress, func(c *Config) *string { return &c.API }),

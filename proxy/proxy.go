@@ -25,6 +25,7 @@ import (
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/api"
+	"srs-proxy/proxy/certs"
 	"srs-proxy/proxy/httpserver"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
@@ -45,6 +46,10 @@ type Config struct {
 	SRT  string // and for SRT
 	// WebRTC is where to listen for media of WebRTC, over UDP and TCP.
 	WebRTC string
+	// RTMPS, HTTPS and HTTPSAPI are where to listen for the same with TLS, if there is a
+	// certificate.
+	RTMPS, HTTPS, HTTPSAPI string
+	Certs                  *certs.Store // nil for no TLS
 	// Candidates are where clients are told to send it; none means to find out.
 	Candidates []candidate.Spec
 
@@ -101,12 +106,18 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	candidates := candidate.New(candidate.Config{Fixed: cfg.Candidates, TCP: true}, log)
 	signalling := signal.New(signal.Config{TCP: true}, router, bal, media, candidates, log)
 	web.RTC = signalling
+	rtmpConfig := rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}
+	if cfg.Certs != nil {
+		rtmpConfig.ListenTLS, rtmpConfig.TLS = cfg.RTMPS, cfg.Certs.Server()
+		web.ListenTLS, web.TLS = cfg.HTTPS, cfg.Certs.Server("http/1.1")
+		control.ListenTLS, control.TLS = cfg.HTTPSAPI, cfg.Certs.Server("http/1.1")
+	}
 	return &Proxy{
 		cfg:     cfg,
 		router:  router,
 		sources: sources,
 		relay:   rl,
-		rtmp:    rtmp.New(rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}, router, rl, log),
+		rtmp:    rtmp.New(rtmpConfig, router, rl, log),
 		http:    httpserver.New(web, router, rl, log),
 		api:     api.New(control, api.Deps{Origins: bal, RTC: signalling, Client: sources.Client, Slots: cfg.Slots, Log: log}),
 		srt: srt.New(srt.Config{
@@ -176,6 +187,12 @@ func (p *Proxy) Adjust(cfg Config) {
 	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking, cfg.UDPPerIP)
 	p.webrtc.SetPerIP(cfg.UDPPerIP)
 	p.candidates.SetFixed(cfg.Candidates)
+}
+
+// TLSAddrs are where RTMPS, HTTPS and the HTTP API over TLS are served, once Listen has
+// returned; nil for nowhere.
+func (p *Proxy) TLSAddrs() (rtmps, https, api net.Addr) {
+	return p.rtmp.AddrTLS(), p.http.AddrTLS(), p.api.AddrTLS()
 }
 
 // Client is whose session an origin of this machine means by a peer's address, now or

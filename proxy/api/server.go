@@ -12,6 +12,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,9 @@ type Config struct {
 	// Listen is the address, "host:port" or ":port" for all interfaces.
 	Listen   string
 	Listener listener.Config
+	// ListenTLS is where the same is served with TLS; "" for nowhere.
+	ListenTLS string
+	TLS       *tls.Config
 
 	// HeaderTimeout and MaxHeader bound a client's request header.
 	HeaderTimeout time.Duration
@@ -97,6 +101,7 @@ type Server struct {
 	began   time.Time
 
 	ln       *listener.Listener
+	secure   *listener.Listener // with TLS, or nil
 	stopping context.CancelFunc // of the questions to origins
 	handlers gate
 
@@ -120,24 +125,57 @@ func New(cfg Config, deps Deps) *Server {
 	return s
 }
 
-// Listen binds the address.
-func (s *Server) Listen() error {
-	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
-	if err != nil {
+// Listen binds the addresses, or none.
+func (s *Server) Listen() (err error) {
+	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
 		return fmt.Errorf("listen for the HTTP API on %s: %w", s.cfg.Listen, err)
 	}
-	s.ln = ln
+	if s.cfg.ListenTLS == "" {
+		return nil
+	}
+	cfg := s.cfg.Listener
+	cfg.TLS = s.cfg.TLS
+	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
+		s.ln.Close()
+		return fmt.Errorf("listen for the HTTP API with TLS on %s: %w", s.cfg.ListenTLS, err)
+	}
 	return nil
 }
 
 // Addr is where the server listens, after Listen.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
-// SetPerIP changes the limit of connections of one client address, see listener.Config.
-func (s *Server) SetPerIP(n int) { s.ln.SetPerIP(n) }
+// AddrTLS is where it serves with TLS, nil for nowhere.
+func (s *Server) AddrTLS() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
 
-// Close frees the address of a server that will not Run.
-func (s *Server) Close() error { return s.ln.Close() }
+// SetPerIP changes the limit of connections of one client address, see listener.Config.
+func (s *Server) SetPerIP(n int) {
+	for _, ln := range s.listeners() {
+		ln.SetPerIP(n)
+	}
+}
+
+// listeners are those that there are.
+func (s *Server) listeners() []*listener.Listener {
+	if s.secure == nil {
+		return []*listener.Listener{s.ln}
+	}
+	return []*listener.Listener{s.ln, s.secure}
+}
+
+// Close frees the addresses of a server that will not Run.
+func (s *Server) Close() error {
+	var err error
+	for _, ln := range s.listeners() {
+		err = errors.Join(err, ln.Close())
+	}
+	return err
+}
 
 // Run serves until ctx is cancelled and returns when all answers have ended. A
 // clean stop returns nil.
@@ -150,12 +188,16 @@ func (s *Server) Run(ctx context.Context) error {
 		// What net/http has to say is about single clients: broken requests, hang-ups.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- hs.Serve(s.ln) }()
+	listeners := s.listeners()
+	served := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		go func() { served <- hs.Serve(ln) }()
+	}
 
 	var err error
 	select {
 	case err = <-served:
+		listeners = listeners[1:]
 		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)
 	case <-ctx.Done():
 	}
@@ -165,7 +207,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if hs.Shutdown(grace) != nil {
 		hs.Close()
 	}
-	if err == nil {
+	for range listeners {
 		<-served // http.ErrServerClosed
 	}
 	s.handlers.close()

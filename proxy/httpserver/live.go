@@ -203,6 +203,7 @@ func (s *Server) runSession(ses *session, head *answerHead, early []byte, unchun
 			err = s.unchunk(ses, head.rest)
 		} else {
 			p := s.relay.Pair(ses.client.TCPConn, ses.origin.TCPConn)
+			p.TLS = ses.client.TLS()
 			ses.pair.Store(p)
 			err = p.Run(s.live)
 		}

@@ -8,12 +8,13 @@
 // A live session ends up as two sockets and a small record; a request for a file
 // holds no state here at all, so any proxy can serve the next one. The package
 // changes what a proxy must (addresses, hop-by-hop headers, URIs of playlists) and
-// nothing else: an origin's 404 stays a 404. It does not speak TLS, cache, or
-// answer for the API.
+// nothing else: an origin's 404 stays a 404. It does not cache, or answer for
+// the API.
 package httpserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,9 @@ type Config struct {
 	Listener listener.Config
 	// RTC answers for /rtc/v1/, as SRS does on this port too; nil is not found.
 	RTC http.Handler
+	// ListenTLS is where the same is served with TLS; "" for nowhere.
+	ListenTLS string
+	TLS       *tls.Config
 
 	// HeaderTimeout and MaxHeader bound a client's request header.
 	HeaderTimeout time.Duration
@@ -86,8 +90,9 @@ type Server struct {
 	files  *httputil.ReverseProxy
 	pool   *http.Transport
 
-	ln  *listener.Listener
-	ids atomic.Int64 // the last session's
+	ln     *listener.Listener
+	secure *listener.Listener // with TLS, or nil
+	ids    atomic.Int64       // the last session's
 
 	// live is cancelled, with the cause, to end the live sessions.
 	live     context.Context
@@ -109,23 +114,56 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 }
 
 // SetPerIP changes the limit of connections of one client address, see listener.Config.
-func (s *Server) SetPerIP(n int) { s.ln.SetPerIP(n) }
+func (s *Server) SetPerIP(n int) {
+	for _, ln := range s.listeners() {
+		ln.SetPerIP(n)
+	}
+}
 
-// Listen binds the address.
-func (s *Server) Listen() error {
-	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
-	if err != nil {
+// listeners are those that there are.
+func (s *Server) listeners() []*listener.Listener {
+	if s.secure == nil {
+		return []*listener.Listener{s.ln}
+	}
+	return []*listener.Listener{s.ln, s.secure}
+}
+
+// Listen binds the addresses, or none.
+func (s *Server) Listen() (err error) {
+	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Listen, err)
 	}
-	s.ln = ln
+	if s.cfg.ListenTLS == "" {
+		return nil
+	}
+	cfg := s.cfg.Listener
+	cfg.TLS = s.cfg.TLS
+	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
+		s.ln.Close()
+		return fmt.Errorf("listen for HTTP with TLS on %s: %w", s.cfg.ListenTLS, err)
+	}
 	return nil
 }
 
 // Addr is where the server listens, after Listen.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
-// Close frees the address of a server that will not Run.
-func (s *Server) Close() error { return s.ln.Close() }
+// AddrTLS is where it serves with TLS, nil for nowhere.
+func (s *Server) AddrTLS() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
+
+// Close frees the addresses of a server that will not Run.
+func (s *Server) Close() error {
+	var err error
+	for _, ln := range s.listeners() {
+		err = errors.Join(err, ln.Close())
+	}
+	return err
+}
 
 // Run serves until ctx is cancelled, ends every session and returns when all of
 // its goroutines have. A clean stop returns nil.
@@ -138,12 +176,18 @@ func (s *Server) Run(ctx context.Context) error {
 		// What net/http has to say is about single clients: broken requests, hang-ups.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- hs.Serve(s.ln) }()
+	// TLS is the listener's, which offers no HTTP/2: live streams take their connection
+	// over, which only HTTP/1.1 allows.
+	listeners := s.listeners()
+	served := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		go func() { served <- hs.Serve(ln) }()
+	}
 
 	var err error
 	select {
 	case err = <-served:
+		listeners = listeners[1:]
 		err = fmt.Errorf("serve HTTP on %s: %w", s.cfg.Listen, err)
 	case <-ctx.Done():
 	}
@@ -153,7 +197,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if hs.Shutdown(grace) != nil {
 		hs.Close()
 	}
-	if err == nil {
+	for range listeners {
 		<-served // http.ErrServerClosed
 	}
 	s.handlers.close() // handlers first: they start sessions

@@ -88,7 +88,9 @@ func (s *Server) Stats() Stats {
 	}
 	c.mu.Unlock()
 	if s.ln != nil {
-		st.Clients = s.ln.Stats()
+		for _, ln := range s.listeners() {
+			st.Clients = st.Clients.Plus(ln.Stats())
+		}
 	}
 	return st
 }

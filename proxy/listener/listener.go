@@ -3,11 +3,12 @@
 //	kernel queue ─▶ Accept ─▶ *Conn (counted by client IP, keepalive on)
 //	                  └ out of descriptors: refuse one with the reserve, wait, go on
 //
-// It knows no protocol. Accept returns an error only after Close.
+// It knows no protocol but TLS. Accept returns an error only after Close.
 package listener
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,11 +52,14 @@ type Config struct {
 	// 0 means DefaultPerIP, negative means no limit.
 	PerIP int
 	Log   *slog.Logger
+	// TLS makes the connections TLS; nil leaves them plain.
+	TLS *tls.Config
 }
 
 // Listener is a net.Listener of *Conn.
 type Listener struct {
 	ln  *net.TCPListener
+	tls *tls.Config // see Config
 	log *slog.Logger
 
 	accepted atomic.Int64
@@ -72,11 +76,13 @@ type Listener struct {
 	lastFull time.Time // when a want of descriptors was last logged
 }
 
-// Conn is an accepted connection. Its TCPConn is the socket itself, for splice(2).
+// Conn is an accepted connection. Its TCPConn is the socket itself, for splice(2);
+// where there is TLS, that has the encrypted bytes.
 type Conn struct {
 	*net.TCPConn
 	IP netip.Addr
 
+	tls  *tls.Conn // over TCPConn; nil for a plain one
 	l    *Listener
 	once sync.Once
 }
@@ -89,6 +95,11 @@ type Stats struct {
 	Refused int64
 }
 
+// Plus is the sum of two listeners' counters.
+func (s Stats) Plus(o Stats) Stats {
+	return Stats{Accepted: s.Accepted + o.Accepted, Active: s.Active + o.Active, Closed: s.Closed + o.Closed, Refused: s.Refused + o.Refused}
+}
+
 // Listen binds addr ("host:port", or ":port" for all interfaces). Multipath TCP
 // stays off: it hides the socket from TCP options and from splice's fast path.
 func Listen(addr string, cfg Config) (*Listener, error) {
@@ -98,7 +109,7 @@ func Listen(addr string, cfg Config) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{ln: ln.(*net.TCPListener), perIP: cfg.PerIP, log: cfg.Log, done: make(chan struct{}), byIP: make(map[netip.Addr]int)}
+	l := &Listener{ln: ln.(*net.TCPListener), perIP: cfg.PerIP, tls: cfg.TLS, log: cfg.Log, done: make(chan struct{}), byIP: make(map[netip.Addr]int)}
 	if l.perIP == 0 {
 		l.perIP = DefaultPerIP
 	}
@@ -191,7 +202,11 @@ func (l *Listener) admit(c *net.TCPConn) *Conn {
 		return nil
 	}
 	l.accepted.Add(1)
-	return &Conn{TCPConn: c, IP: ip, l: l}
+	conn := &Conn{TCPConn: c, IP: ip, l: l}
+	if l.tls != nil {
+		conn.tls = tls.Server(c, l.tls)
+	}
+	return conn
 }
 
 // Addr is the client's address and port.

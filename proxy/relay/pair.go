@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,8 @@ type Pair struct {
 	// no byte of the origin's behind that it has read and not passed on. Its
 	// waits end with an error when the pair is stopped.
 	Prologue func() error
+	// TLS, if set, is what the client speaks over its socket.
+	TLS *tls.Conn
 
 	client, origin *net.TCPConn
 	relay          *Relay
@@ -56,6 +59,9 @@ func (p *Pair) Bytes() Result {
 func (p *Pair) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if p.TLS != nil {
+		return p.runEncrypted(ctx)
 	}
 	if err := p.takeSockets(); err != nil {
 		return err

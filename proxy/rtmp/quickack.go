@@ -12,16 +12,17 @@ import (
 // and the kernel delays acknowledgements by 40 ms: a prelude of several small
 // messages each way would take that long every time. The kernel leaves the mode
 // by itself, so it is set before each read (tcp(7), TCP_QUICKACK).
-type quickack struct{ *net.TCPConn }
-
-var _ io.ReadWriter = quickack{}
+type quickack struct {
+	io.ReadWriter
+	socket *net.TCPConn // below it
+}
 
 func (q quickack) Read(b []byte) (int, error) {
-	if rc, err := q.SyscallConn(); err == nil {
+	if rc, err := q.socket.SyscallConn(); err == nil {
 		// A hint: without it reading is slower, not wrong.
 		_ = rc.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 		})
 	}
-	return q.TCPConn.Read(b)
+	return q.ReadWriter.Read(b)
 }

@@ -11,12 +11,16 @@ package rtmp
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
@@ -27,6 +31,9 @@ import (
 type Config struct {
 	Listen   string // "host:port", or ":port" for all interfaces
 	Listener listener.Config
+	// ListenTLS is where RTMPS is served, which is the same with TLS; "" for none.
+	ListenTLS string
+	TLS       *tls.Config
 	// Handshaking is how many clients may be between accept and publish or play;
 	// more are turned away. 0 means 2,048.
 	Handshaking int
@@ -54,6 +61,7 @@ type Server struct {
 	log    *slog.Logger
 
 	ln          *listener.Listener
+	secure      *listener.Listener // of RTMPS, or nil
 	handshaking atomic.Int64
 	most        atomic.Int64 // of those, see Config.Handshaking
 	realIP      atomic.Bool
@@ -84,21 +92,46 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 func (s *Server) Adjust(handshaking int, realIP bool, perIP int) {
 	s.most.Store(int64(cmp.Or(handshaking, defaultHandshaking)))
 	s.realIP.Store(realIP)
-	s.ln.SetPerIP(perIP)
+	for _, ln := range s.listeners() {
+		ln.SetPerIP(perIP)
+	}
 }
 
-// Listen binds the address.
-func (s *Server) Listen() error {
-	ln, err := listener.Listen(s.cfg.Listen, s.cfg.Listener)
-	if err != nil {
+// listeners are those that there are.
+func (s *Server) listeners() []*listener.Listener {
+	if s.secure == nil {
+		return []*listener.Listener{s.ln}
+	}
+	return []*listener.Listener{s.ln, s.secure}
+}
+
+// Listen binds the addresses, or none.
+func (s *Server) Listen() (err error) {
+	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
 		return err
 	}
-	s.ln = ln
+	if s.cfg.ListenTLS == "" {
+		return nil
+	}
+	cfg := s.cfg.Listener
+	cfg.TLS = s.cfg.TLS
+	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
+		s.ln.Close()
+		return fmt.Errorf("with TLS: %w", err)
+	}
 	return nil
 }
 
 // Addr is where the server listens, once Listen has returned.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// AddrTLS is where it serves RTMPS, nil for nowhere.
+func (s *Server) AddrTLS() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
 
 // Stats are the server's counters.
 type Stats struct {
@@ -110,11 +143,21 @@ type Stats struct {
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
-	return Stats{Stats: s.ln.Stats(), Handshaking: s.handshaking.Load(), Panics: s.panics.Load()}
+	all := Stats{Handshaking: s.handshaking.Load(), Panics: s.panics.Load()}
+	for _, ln := range s.listeners() {
+		all.Stats = all.Stats.Plus(ln.Stats())
+	}
+	return all
 }
 
-// Close frees the address of a server that will not Run.
-func (s *Server) Close() error { return s.ln.Close() }
+// Close frees the addresses of a server that will not Run.
+func (s *Server) Close() error {
+	var err error
+	for _, ln := range s.listeners() {
+		err = errors.Join(err, ln.Close())
+	}
+	return err
+}
 
 // Run serves clients until ctx is cancelled, then ends their sessions and waits
 // for them.
@@ -122,13 +165,22 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.sessions.Wait()
 	sessions, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(errShutdown)
+	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() {
 		end(errShutdown) // the cause that their last log line tells
-		s.ln.Close()
+		_ = s.Close()
 	})
 	defer stop()
+	for _, ln := range s.listeners() {
+		g.Go(func() error { return s.accept(ctx, ln, sessions) })
+	}
+	return g.Wait()
+}
+
+// accept takes clients in until ctx is cancelled.
+func (s *Server) accept(ctx context.Context, ln *listener.Listener, sessions context.Context) error { //nolint:revive // the second is of others
 	for {
-		c, err := s.ln.Accept()
+		c, err := ln.Accept()
 		if err != nil {
 			if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
 				return nil
@@ -148,7 +200,11 @@ func (s *Server) serve(ctx context.Context, c *listener.Conn) {
 	defer s.sessions.Done()
 	defer c.Close()
 	se := &session{server: s, client: c, id: s.ids.Add(1), opened: time.Now()}
-	se.log = s.log.With("proto", "rtmp", "session", se.id, "client", c.RemoteAddr().String())
+	proto := "rtmp"
+	if c.TLS() != nil {
+		proto = "rtmps"
+	}
+	se.log = s.log.With("proto", proto, "session", se.id, "client", c.RemoteAddr().String())
 	defer s.recoverSession(se)
 	se.run(ctx)
 }

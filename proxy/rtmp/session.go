@@ -67,7 +67,11 @@ func (s *session) identify(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.client.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	conn := quickack{s.client.TCPConn}
+	conn := quickack{s.client, s.client.TCPConn}
+	s.setDeadline(ctx, sv.cfg.HandshakeTimeout)
+	if err := s.client.Handshake(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
 	s.setDeadline(ctx, sv.cfg.HandshakeTimeout)
 	// What a client claims to be another's address (0xF3) is not believed.
 	if _, err := rtmp.AcceptHandshake(conn); err != nil {

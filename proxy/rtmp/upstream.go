@@ -51,7 +51,7 @@ func (u *upstream) open(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { u.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	p := &u.session.prelude
-	origin := quickack{u.conn.TCPConn}
+	origin := quickack{u.conn.TCPConn, u.conn.TCPConn}
 
 	u.setDeadline(ctx, originHandshake)
 	var realIP netip.Addr
@@ -169,7 +169,7 @@ func (u *upstream) relay(ctx context.Context) (relay.Result, error) {
 		return u.relayMessages(ctx)
 	}
 	pair := u.session.server.relay.Pair(u.session.client.TCPConn, u.conn.TCPConn)
-	pair.Prologue = u.prologue
+	pair.Prologue, pair.TLS = u.prologue, u.session.client.TLS()
 	err := pair.Run(ctx)
 	return pair.Bytes(), err
 }
