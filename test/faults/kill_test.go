@@ -28,9 +28,9 @@ func loaded(t *testing.T, name string, flags ...string) (*instance, *load, *faul
 	in := up(t, suite.size.origins, suite.size.origins, flags...)
 	f := figures.fault(name)
 	// What a first load leaves for the next one (buffers, threads) is no leak.
-	newLoad(t, in, suite.size).stop()
+	newLoad(t, in, suite.size, f).stop()
 	f.before = in.idle()
-	l := newLoad(t, in, suite.size)
+	l := newLoad(t, in, suite.size, f)
 	f.cpu = cores(2 * time.Second)
 	return in, l, f
 }

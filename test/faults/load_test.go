@@ -19,14 +19,15 @@ type load struct {
 	cancel  context.CancelFunc
 	clients sync.WaitGroup
 	clock   clock
+	f       *fault // where streams that SRS splits are counted
 	marked  time.Time
 	session uint64 // the newest at the mark
 }
 
-func newLoad(t *testing.T, in *instance, s size) *load {
+func newLoad(t *testing.T, in *instance, s size, f *fault) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{in: in, cancel: cancel}
+	l := &load{in: in, cancel: cancel, f: f}
 	t.Cleanup(l.stop)
 	l.clients.Go(func() { l.clock.run(ctx) })
 	for i := range s.publishers {
@@ -61,7 +62,12 @@ func newLoad(t *testing.T, in *instance, s size) *load {
 func (l *load) awaitFrames(t *testing.T, within time.Duration) {
 	t.Helper()
 	begin := time.Now()
+	mended := false
 	eventually(t, within, "frames for every player", func() (bool, string) {
+		if !mended && time.Since(begin) > within/2 {
+			mended = true
+			l.mend(l.splitSince(begin))
+		}
 		n, silent, name := 0, "", ""
 		for _, p := range l.players {
 			p.mu.Lock()
@@ -151,7 +157,7 @@ func (l *load) recover(hit map[string]bool, b bounds, f *fault) (wrong []string)
 		}
 	}
 	split := make(map[string]bool)
-	defer func() { l.mend(split, f) }()
+	defer func() { l.mend(split) }()
 	for _, p := range players {
 		at := p.await(l.session, l.marked.Add(max(b.frames, b.closed+b.accepted)))
 		if at.IsZero() && (split[p.name] || l.in.isSplit(p.name)) {

@@ -11,8 +11,8 @@ import (
 // had happened to them.
 func TestSmoke(t *testing.T) {
 	in := up(t, 3, 0)
-	l := newLoad(t, in, size{publishers: 6, players: 12, rate: 25})
 	var f, blind fault
+	l := newLoad(t, in, size{publishers: 6, players: 12, rate: 25}, &f)
 	report(t, 0, l.unharmed(nil, &f))
 	victims := in.victims(0, 1)
 	for _, v := range in.mustStatus().current() { // one with streams

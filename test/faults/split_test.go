@@ -52,9 +52,23 @@ func (in *instance) isSplit(name string) bool {
 	return origins == 1 && publishers == 1 && players > 0
 }
 
+// splitSince are the streams without frames since then that SRS has split.
+func (l *load) splitSince(begin time.Time) map[string]bool {
+	split := make(map[string]bool)
+	for _, p := range l.players {
+		p.mu.Lock()
+		silent := !p.lastAt.After(begin)
+		p.mu.Unlock()
+		if silent && !split[p.name] && l.in.isSplit(p.name) {
+			split[p.name] = true
+		}
+	}
+	return split
+}
+
 // mend restarts the encoders of streams that SRS has split, and waits until they publish.
-func (l *load) mend(split map[string]bool, f *fault) {
-	f.split += len(split)
+func (l *load) mend(split map[string]bool) {
+	l.f.split += len(split)
 	newest := sessions.Load()
 	var again []*publisher
 	for _, p := range l.pubs {

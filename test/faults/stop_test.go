@@ -14,7 +14,7 @@ func TestStop(t *testing.T) {
 		f.rounds++
 		t.Run(fmt.Sprint(round+1), func(t *testing.T) {
 			in := up(t, suite.size.origins, 0)
-			l := newLoad(t, in, suite.size)
+			l := newLoad(t, in, suite.size, f)
 			if f.cpu == 0 {
 				f.cpu = cores(2 * time.Second)
 			}
