@@ -76,8 +76,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := serve(ctx, w, r, path); err != nil {
-		if c := context.Cause(ctx); c != nil {
-			err = c
+		// A read deadline that passed cancels the context too.
+		if _, ok := errors.AsType[clientError](err); !ok && ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		s.fail(w, r, path, err)
 	}
@@ -116,10 +117,11 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, most int64, to
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout)) // not all writers of tests can
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	_ = rc.SetReadDeadline(time.Time{})
 	if err == nil {
+		_ = rc.SetReadDeadline(time.Time{})
 		return body, nil
 	}
+	// The deadline stays: net/http reads what is left of the body before it answers.
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, clientError{tooLarge, http.StatusRequestEntityTooLarge}
 	}

@@ -16,15 +16,14 @@ type session struct {
 	username string
 	held     *route.Held
 	client   netip.AddrPort
-	since    time.Time
-	stored   time.Time // when the route was; only the watch's
+	stored   time.Time // when the route was; only the watch changes it
 }
 
 // open makes a session known, here and to the media side. The caller still has the
 // lease when it fails.
 func (s *Server) open(ctx context.Context, held *route.Held, media webrtc.Session) error {
-	ses := &session{username: media.Username(), held: held, client: media.Client, since: time.Now()}
-	media.OnEnd = func(end webrtc.End) { s.mediaEnded(ses.username, end) }
+	ses := &session{username: media.Username(), held: held, client: media.Client, stored: time.Now()}
+	media.OnEnd = func(webrtc.End) { s.mediaEnded(ses.username) }
 	s.mu.Lock()
 	switch {
 	case s.stopped:
@@ -45,9 +44,8 @@ func (s *Server) open(ctx context.Context, held *route.Held, media webrtc.Sessio
 		s.mu.Unlock()
 		return err
 	}
-	ses.stored = ses.since
 	s.storeRoute(ctx, ses)
-	s.logger(ses).Info("session open")
+	s.logger(ses).Debug("session answered") // the media side tells when it comes and goes
 	return nil
 }
 
@@ -61,7 +59,7 @@ func (s *Server) storeRoute(ctx context.Context, ses *session) {
 }
 
 // mediaEnded is called by the media side, wherever that is: it must not block.
-func (s *Server) mediaEnded(username string, end webrtc.End) {
+func (s *Server) mediaEnded(username string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses := s.sessions[username]
@@ -69,7 +67,7 @@ func (s *Server) mediaEnded(username string, end webrtc.End) {
 		return // ended here, which is why the media ended
 	}
 	delete(s.sessions, username)
-	s.ending.Go(func() { s.release(ses, end.Cause, &end) })
+	s.ending.Go(ses.held.Close)
 }
 
 // finish ends a session and its media.
@@ -81,18 +79,12 @@ func (s *Server) finish(username string, cause error) bool {
 	if ses == nil {
 		return false
 	}
-	s.media.Remove(username)
-	s.release(ses, cause, nil)
-	return true
-}
-
-func (s *Server) release(ses *session, cause error, end *webrtc.End) {
-	ses.held.Close()
-	log := s.logger(ses)
-	if end != nil {
-		log = log.With("bytes_in", end.BytesIn, "bytes_out", end.BytesOut)
+	if !errors.Is(cause, errStopping) {
+		s.logger(ses).Info("session is ended", "cause", cause)
 	}
-	log.Info("session closed", "duration", time.Since(ses.since).Round(time.Millisecond), "cause", cause)
+	s.media.Remove(username)
+	ses.held.Close()
+	return true
 }
 
 // find is a session of this proxy.
