@@ -242,3 +242,57 @@ func BenchmarkPacket(b *testing.B) {
 		})
 	}
 }
+
+// Datagrams of all kinds with bytes changed, from many addresses, some of the conclusions
+// with a good cookie: no panic, the session of somebody else goes on, and nothing is
+// left (start checks that).
+func TestMutatedDatagrams(t *testing.T) {
+	e := start(t, Config{PerIP: -1, DialTimeout: 300 * time.Millisecond}, route.Config{})
+	o := startOrigin(t)
+	e.register("o", o.addr())
+	witness := dial(t, e.addr())
+	witness.call("live/witness")
+	n := 1_000_000
+	if testing.Short() {
+		n = 50_000
+	}
+	table := e.server.tables[0]
+	random := rand.New(rand.NewPCG(5, 6))
+	c := socket(t, nil, 78)
+	kinds := [][]byte{
+		c.h.Append(nil, 0, 1), c.conclusion("#!::h=v,r=live/x,m=publish"), c.conclusion(""), c.data(), srt.AppendShutdown(nil, 1000, 1),
+	}
+	b := make([]byte, 2048)
+	const batch = 500
+	for i := 0; i < n; i += batch {
+		done := make(chan struct{})
+		table.sh.Post(func() {
+			defer close(done)
+			for range batch {
+				p := srt.Packet(b[:copy(b, kinds[random.IntN(len(kinds))])])
+				from := udp.Peer{
+					Addr:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(random.Uint32()), byte(random.Uint32())}), uint16(1+random.IntN(65535))),
+					Local: netip.MustParseAddr("127.0.0.1"),
+				}
+				if h, err := srt.ParseHandshake(p); err == nil && random.IntN(64) == 0 {
+					h.Cookie = table.cookies.bake(from.Addr, table.sh.Now())
+					h.Put(p)
+				}
+				for range random.IntN(4) {
+					p[random.IntN(len(p))] = byte(random.Uint32())
+				}
+				if random.IntN(8) == 0 {
+					p = p[:random.IntN(len(p))]
+				}
+				table.fromClient(p, from)
+			}
+		})
+		<-done
+		witness.echo()
+	}
+	if st := e.server.Stats(); st.Panics != 0 || st.Dropped.Malformed == 0 || st.Dropped.Cookie == 0 || st.Dropped.Unknown == 0 || len(st.Refused) < 3 || st.Opened < 2 {
+		t.Errorf("%+v", st)
+	} else {
+		t.Logf("%d datagrams: %d sessions opened, %v refused, %+v dropped", n, st.Opened, st.Refused, st.Dropped)
+	}
+}
