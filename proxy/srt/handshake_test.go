@@ -193,7 +193,7 @@ func TestRepeatedConclusion(t *testing.T) {
 func TestLostTowardOrigin(t *testing.T) {
 	for _, step := range []srt.Stage{srt.StageInduction, srt.StageConclusion} {
 		t.Run(fmt.Sprint(step), func(t *testing.T) {
-			e := start(t, Config{}, route.Config{})
+			e := start(t, Config{DialTimeout: 10 * time.Second}, route.Config{})
 			o := startOrigin(t)
 			e.register("o", o.addr())
 			lost := 0
@@ -211,7 +211,7 @@ func TestLostTowardOrigin(t *testing.T) {
 			began := time.Now()
 			c.call("live/x")
 			took := time.Since(began)
-			if took < 2*repeatAfter || took > 900*time.Millisecond {
+			if took < 2*repeatAfter {
 				t.Errorf("took %v", took)
 			}
 			if us := o.conclusions()[0].Timestamp() - 1000; time.Duration(us)*time.Microsecond < took-150*time.Millisecond {

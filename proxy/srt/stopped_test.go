@@ -53,7 +53,7 @@ func TestStoppedOrigin(t *testing.T) {
 	}
 	callers.Wait()
 	t.Logf("the longest that the witness waited: %v", worst)
-	if worst > 500*time.Millisecond {
+	if worst > 800*time.Millisecond { // less than an origin may take to answer
 		t.Errorf("the witness waited %v", worst)
 	}
 	if stopped == 0 {
