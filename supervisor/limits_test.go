@@ -1,7 +1,10 @@
 package supervisor
 
 import (
+	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -105,5 +108,30 @@ func TestReloadOfLimits(t *testing.T) {
 	}
 	if !strings.Contains(o.Limits, "memory 512M") {
 		t.Errorf("limits %q", o.Limits)
+	}
+}
+
+// A start that came to nothing leaves no group behind.
+func TestGroupsOfAStartThatFailed(t *testing.T) {
+	cfg := cagedConfig(t, 1, "ready")
+	groups := func() (found []string) {
+		_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == cfg.Cgroup {
+				found = append(found, path)
+			}
+			return nil // groups of others come and go
+		})
+		return found
+	}
+	s := New(cfg, newRecorder(), slog.New(slog.DiscardHandler))
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(groups()) == 0 {
+		t.Error("no group is made: this test sees nothing")
+	}
+	s.Close() // what comes after Prepare went wrong
+	if left := groups(); len(left) > 0 {
+		t.Errorf("%q are left", left)
 	}
 }
