@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -54,13 +55,39 @@ func TestSRT(t *testing.T) {
 	})
 }
 
+// TestSRTOriginDies: over UDP nobody hangs up when a process dies. The publisher is told
+// all the same, long before libsrt would give up (5 s), and can come back at once.
+func TestSRTOriginDies(t *testing.T) {
+	t.Parallel()
+	in := up(t, 2)
+	url := in.srtURL("#!::r=live/a,m=publish")
+	publisher := srtPublish(t, url)
+	pid := 0
+	eventually(t, 20*time.Second, "the stream is on an origin", func() (bool, string) {
+		for _, o := range in.status().Origins {
+			if len(o.publishing(t)) > 0 {
+				pid = o.PID
+			}
+		}
+		return pid != 0, ""
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	publisher.waitEnd(t, 4*time.Second)
+	t.Logf("the publisher ended %s after its origin", time.Since(killed).Round(time.Millisecond))
+	srtPublish(t, url)
+	checkCodecs(t, in.stream("rtmp", "live/a"), "aac", "h264")
+}
+
 func (in *instance) srtURL(id string) string {
 	return "srt://" + in.srt() + "?streamid=" + id
 }
 
 // srtPublish streams the clip in a loop over SRT until the test ends.
-func srtPublish(t *testing.T, url string) {
+func srtPublish(t *testing.T, url string) *tool {
 	t.Helper()
-	startTool(t, "ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", suite.clip.path,
+	return startTool(t, "ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", suite.clip.path,
 		"-c", "copy", "-f", "mpegts", url)
 }
