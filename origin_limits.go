@@ -37,11 +37,6 @@ func cgroupNameFor(cgroup, stateDir string) string {
 // choosePriorities decides the origins' OOM score, and finds out here rather than
 // at the first start that a nice value cannot be had.
 func (s *setup) choosePriorities(context.Context) error {
-	if nice := s.cfg.Nice.pointer(); nice != nil {
-		if err := runtime.TryNice(*nice); err != nil {
-			return fmt.Errorf("%s: %w", s.cfg.value("nice").place(), err)
-		}
-	}
 	s.oomScore = s.cfg.OOMScore.pointer()
 	if s.oomScore == nil {
 		// Where ours cannot be read theirs cannot be set either, and nothing is lost.
@@ -50,16 +45,22 @@ func (s *setup) choosePriorities(context.Context) error {
 			s.oomScore = &score
 		}
 	}
+	if nice := s.cfg.Nice.pointer(); nice != nil {
+		if err := runtime.TryNice(*nice); err != nil {
+			return fmt.Errorf("%s: %w", s.cfg.value("nice").place(), err)
+		}
+	}
 	return nil
 }
 
 // tryOOMScore is for the start alone: it gives this process the score for a moment,
 // and who is forked in that moment would keep it.
 func (s *setup) tryOOMScore(context.Context) error {
-	if s.cfg.OOMScore.pointer() == nil {
+	score := s.cfg.OOMScore.pointer()
+	if score == nil {
 		return nil // more than ours can always be had
 	}
-	if err := runtime.TryOOMScore(*s.oomScore); err != nil {
+	if err := runtime.TryOOMScore(*score); err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.value("oom-score").place(), err)
 	}
 	return nil

@@ -56,6 +56,14 @@ func TestOOMScoreOfOrigins(t *testing.T) {
 	if err := errors.Join(s.choosePriorities(t.Context()), s.tryOOMScore(t.Context())); err != nil || *s.oomScore != 700 {
 		t.Errorf("score %d, %v", *s.oomScore, err)
 	}
+	// check goes on after a failure: what can be decided is.
+	s = &setup{cfg: &resolved{Config: Config{Nice: level{true, 99}, OOMScore: level{true, 701}}}}
+	if err := s.choosePriorities(t.Context()); err == nil || s.oomScore == nil || *s.oomScore != 701 {
+		t.Errorf("with a nice value that cannot be had: %v, score %v", err, s.oomScore)
+	}
+	if err := s.tryOOMScore(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if now, err := runtime.OOMScore(); err != nil || now != own {
 		t.Errorf("our own score was %d and is %d (%v)", own, now, err)
 	}
