@@ -199,7 +199,7 @@ func (p *patience) answered(i int) {
 	for _, d := range p.pending {
 		longest = max(longest, d)
 	}
-	p.timer = time.NewTimer(max(0, min(p.most, max(longest, 2*took))-took))
+	p.timer = time.NewTimer(max(0, min(p.most, max(longest, took+took/2))-took))
 }
 
 // over fires when nobody is worth waiting for any more. Until only a few are left

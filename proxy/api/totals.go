@@ -34,12 +34,7 @@ func (t *totals) count(answers []answer, now time.Time) (recv, send int64) {
 	}
 	for _, a := range answers {
 		system := member(member(a.Body, "data"), "system")
-		was := t.byProc[process(a)]
-		t.byProc[process(a)] = traffic{
-			recv: max(was.recv, integer(system, "srs_recv_bytes")),
-			send: max(was.send, integer(system, "srs_send_bytes")),
-			seen: now,
-		}
+		t.byProc[process(a)] = traffic{recv: integer(system, "srs_recv_bytes"), send: integer(system, "srs_send_bytes"), seen: now}
 	}
 	sum := t.ended
 	for id, p := range t.byProc {
