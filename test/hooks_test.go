@@ -10,12 +10,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 )
 
 // hookTarget is an operator's hook server.
@@ -68,6 +71,8 @@ func (h *hookTarget) vhosts(t *testing.T) string {
   forward { enabled on; backend %s/on_forward?key=hooksecret; }
   http_remux { enabled on; mount [vhost]/[app]/[stream].flv; }
   hls { enabled on; hls_fragment 1; hls_window 10; }
+  srt { enabled on; srt_to_rtmp on; }
+  rtc { enabled on; rtc_to_rtmp on; rtmp_to_rtc on; }
 }
 `, b.String(), h.URL, h.URL))
 }
@@ -213,6 +218,102 @@ func TestHooksSeeTheRealClient(t *testing.T) {
 			t.Errorf("%s is in the log", secret)
 		}
 	}
+}
+
+// TestHooksOfDatagrams: the same for SRT and WebRTC.
+func TestHooksOfDatagrams(t *testing.T) {
+	t.Parallel()
+	needSRS(t, "http_hooks are SRS's")
+	needTool(t, "srt-live-transmit", "a client of SRT that can choose its address")
+	h := newHookTarget(t)
+	in := up(t, 2, "--vhosts", h.vhosts(t), "--candidate", "127.0.0.1")
+	const publisherIP, playerIP, whipIP, whepIP = "127.9.8.11", "127.9.8.12", "127.9.8.13", "127.9.8.14"
+
+	srt := func(ip, id string) string {
+		return "srt://" + in.srt() + "?mode=caller&adapter=" + ip + "&streamid=" + "#!::h=hooked.example.org,r=live/s,m=" + id
+	}
+	publisher := pipeTools(t,
+		exec.Command("ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", suite.clip.path, "-c", "copy", "-f", "mpegts", "pipe:1"),
+		exec.Command("srt-live-transmit", "-q", "file://con", srt(publisherIP, "publish")))
+	h.await(t, "on_publish", "s", publisherIP)
+	player := startTool(t, "srt-live-transmit", "-q", srt(playerIP, "request"), "file://con")
+	h.await(t, "on_play", "s", playerIP)
+	player.stop()
+	h.await(t, "on_stop", "s", playerIP)
+	publisher()
+	h.await(t, "on_unpublish", "s", publisherIP)
+
+	h.mu.Lock()
+	h.deny["on_publish denied"] = true
+	h.mu.Unlock()
+	for _, tt := range []struct {
+		ip, way, stream, action string
+		status                  int
+	}{
+		{whipIP, "whip", "w", "on_publish", http.StatusCreated},
+		{whepIP, "whep", "w", "on_play", http.StatusCreated},
+		{whipIP, "whip", "denied", "on_publish", http.StatusInternalServerError}, // SRS's way to refuse
+	} {
+		url := fmt.Sprintf("http://%s/rtc/v1/%s/?app=live&stream=%s&vhost=hooked.example.org", in.http(), tt.way, tt.stream)
+		if status := offerFrom(t, tt.ip, url, tt.way == "whip"); (status == http.StatusCreated) != (tt.status == http.StatusCreated) {
+			t.Errorf("%s of %s: HTTP %d, want %d", tt.way, tt.stream, status, tt.status)
+		}
+		h.await(t, tt.action, tt.stream, tt.ip)
+	}
+}
+
+// pipeTools runs two programs, the first one's output being the second one's input,
+// until the test ends or end is called.
+func pipeTools(t *testing.T, from, to *exec.Cmd) (end func()) {
+	t.Helper()
+	var err error
+	if to.Stdin, err = from.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []*exec.Cmd{from, to} {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end = sync.OnceFunc(func() {
+		for _, cmd := range []*exec.Cmd{to, from} {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	t.Cleanup(end)
+	return end
+}
+
+// offerFrom posts a WebRTC offer from an address, and does no more with the session.
+func offerFrom(t *testing.T, ip, url string, sends bool) int {
+	t.Helper()
+	pc, err := newPeerConnection(webrtc.NetworkTypeUDP4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	direction := webrtc.RTPTransceiverDirectionRecvonly
+	if sends {
+		direction = webrtc.RTPTransceiverDirectionSendonly
+	}
+	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+		if _, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: direction}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	offer, err := pc.CreateOffer(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{DialContext: clientAt(ip).DialContext, DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Post(url, "application/sdp", strings.NewReader(offer.SDP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
 }
 
 // TestHooksOfAnAdoptedOrigin: origins that outlived their srs-proxy reach the relay of
