@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,6 +55,31 @@ func TestSRT(t *testing.T) {
 			t.Error("a token of a stream id is in the log")
 		}
 	})
+}
+
+// TestSRTPassphrase: keys are agreed on by client and origin; the proxy has none.
+func TestSRTPassphrase(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../srs.tmpl.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const passphrase = "a-long-passphrase"
+	template := filepath.Join(t.TempDir(), "srt.tmpl.conf")
+	locked := strings.Replace(string(text), "connect_timeout 4000;", "connect_timeout 4000; passphrase "+passphrase+"; pbkeylen 16;", 1)
+	if err := os.WriteFile(template, []byte(locked), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := up(t, 2, "--template", template)
+	key := "&passphrase=" + passphrase
+	srtPublish(t, in.srtURL("#!::r=live/a,m=publish")+key)
+	checkCodecs(t, in.srtURL("#!::r=live/a,m=request")+key, "aac", "h264")
+	checkCodecs(t, in.stream("flv", "live/a"), "aac", "h264")
+	for _, other := range []string{"", "&passphrase=another-passphrase"} {
+		if found, err := codecs(t, in.srtURL("#!::r=live/a,m=request")+other); err == nil {
+			t.Errorf("with %q it plays: %v", other, found)
+		}
+	}
 }
 
 // TestSRTOriginDies: over UDP nobody hangs up when a process dies. The publisher is told

@@ -1,6 +1,7 @@
 package srt
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,7 +17,11 @@ type relay struct {
 
 	mu sync.Mutex // guards what follows
 	// lose is asked of each datagram; up is the way that a caller's take.
-	lose   func(up bool, p srt.Packet) bool
+	lose func(up bool, p srt.Packet) bool
+	// noisy makes it lose, double and swap some of all.
+	noisy  bool
+	passed int
+	held   [2][]byte                       // of each way, to come after the next one
 	behind map[netip.AddrPort]*net.UDPConn // by caller
 	ended  sync.WaitGroup
 }
@@ -51,7 +56,9 @@ func (r *relay) up() {
 			return
 		}
 		if c := r.socket(from); c != nil && !r.lost(true, b[:n]) {
-			c.Write(b[:n])
+			for _, p := range r.noise(0, b[:n]) {
+				c.Write(p)
+			}
 		}
 	}
 }
@@ -64,7 +71,9 @@ func (r *relay) down(c *net.UDPConn, to netip.AddrPort) {
 			return
 		}
 		if !r.lost(false, b[:n]) {
-			r.front.WriteToUDPAddrPort(b[:n], to)
+			for _, p := range r.noise(1, b[:n]) {
+				r.front.WriteToUDPAddrPort(p, to)
+			}
 		}
 	}
 }
@@ -89,6 +98,31 @@ func (r *relay) lost(up bool, b []byte) bool {
 	defer r.mu.Unlock()
 	p, err := srt.Parse(b)
 	return err != nil || r.lose != nil && r.lose(up, p)
+}
+
+// noise is what arrives when b was sent. For one caller.
+func (r *relay) noise(way int, b []byte) [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.noisy {
+		return [][]byte{b}
+	}
+	var out [][]byte
+	switch r.passed++; {
+	case r.passed%31 == 0: // lost
+	case r.passed%37 == 0:
+		out = append(out, b, b)
+	case r.passed%41 == 0 && r.held[way] == nil:
+		r.held[way] = bytes.Clone(b)
+		return nil
+	default:
+		out = append(out, b)
+	}
+	if held := r.held[way]; held != nil {
+		r.held[way] = nil
+		out = append(out, held)
+	}
+	return out
 }
 
 // loseFirst loses the first n handshakes of a stage on one of the ways. What it lost
