@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -215,12 +216,12 @@ func TestLostTowardClient(t *testing.T) {
 			e := start(t, Config{}, route.Config{})
 			o := startGosrt(t, "")
 			e.register("o", o.addr)
-			lost := 0
+			var lost atomic.Int64
 			r := startRelay(t, e.addr(), loseFirst(3, step.up, step.stage, &lost))
 			publish(t, url(r.addr(), "#!::r=live/x,m=publish"))
 			eventually(t, "the origin gets the stream", func() bool { return o.received("#!::r=live/x") > 20_000 })
-			if lost != 3 {
-				t.Errorf("%d were lost", lost)
+			if lost.Load() != 3 {
+				t.Errorf("%d were lost", lost.Load())
 			}
 			if n := e.server.Stats().Opened; n != 1 {
 				t.Errorf("%d sessions were opened", n)
@@ -236,7 +237,7 @@ func TestLatency(t *testing.T) {
 	const latency = 200 * time.Millisecond
 	e := start(t, Config{DialTimeout: 3 * time.Second}, route.Config{})
 	behind, out := startReceiver(t, latency)
-	lost := 0
+	var lost atomic.Int64
 	r := startRelay(t, behind, loseFirst(3, true, srt.StageInduction, &lost))
 	e.register("o", r.addr())
 
@@ -252,8 +253,8 @@ func TestLatency(t *testing.T) {
 	slices.Sort(delays)
 	median := delays[len(delays)/2]
 	t.Logf("latency %v asked for: least %v, median %v, most %v", latency, delays[0], median, delays[len(delays)-1])
-	if lost != 3 || median < latency-20*time.Millisecond || median > latency+500*time.Millisecond {
-		t.Errorf("median %v after %d lost inductions", median, lost)
+	if lost.Load() != 3 || median < latency-20*time.Millisecond || median > latency+500*time.Millisecond {
+		t.Errorf("median %v after %d lost inductions", median, lost.Load())
 	}
 }
 

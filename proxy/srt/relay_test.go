@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"srs-proxy/protocol/srt"
@@ -126,14 +127,14 @@ func (r *relay) noise(way int, b []byte) [][]byte {
 }
 
 // loseFirst loses the first n handshakes of a stage on one of the ways. What it lost
-// is counted in lost, under the relay's lock.
-func loseFirst(n int, up bool, stage srt.Stage, lost *int) func(bool, srt.Packet) bool {
+// is counted in lost.
+func loseFirst(n int64, up bool, stage srt.Stage, lost *atomic.Int64) func(bool, srt.Packet) bool {
 	return func(way bool, p srt.Packet) bool {
 		h, err := srt.ParseHandshake(p)
-		if err != nil || way != up || h.Stage != stage || *lost >= n {
+		if err != nil || way != up || h.Stage != stage || lost.Load() >= n {
 			return false
 		}
-		*lost++
+		lost.Add(1)
 		return true
 	}
 }

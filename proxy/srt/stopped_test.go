@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,11 +25,10 @@ func TestStoppedOrigin(t *testing.T) {
 	behind := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeUDPPort(t))
 	libsrt := run(t, "srt-live-transmit", "-q", fmt.Sprintf("srt://%s?mode=listener", behind), "file://con")
 	listens(t, behind)
-	stopped := 0
+	var stopped atomic.Bool
 	r := startRelay(t, behind, func(up bool, p srt.Packet) bool {
 		h, err := srt.ParseHandshake(p)
-		if err == nil && up && h.Stage == srt.StageConclusion && stopped == 0 {
-			stopped++
+		if err == nil && up && h.Stage == srt.StageConclusion && stopped.CompareAndSwap(false, true) {
 			_ = libsrt.Process.Signal(syscall.SIGSTOP)
 		}
 		return false
@@ -56,7 +56,7 @@ func TestStoppedOrigin(t *testing.T) {
 	if worst > 800*time.Millisecond { // less than an origin may take to answer
 		t.Errorf("the witness waited %v", worst)
 	}
-	if stopped == 0 {
+	if !stopped.Load() {
 		t.Error("no handshake came as far as the conclusion")
 	}
 	if st := e.server.Stats(); st.Opened != 21 {
