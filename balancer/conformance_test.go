@@ -22,6 +22,7 @@ func conformance(t *testing.T, open func(t *testing.T, idle time.Duration) Balan
 		"stale release":                       testStaleRelease,
 		"idle pin waits for its publisher":    testIdle,
 		"a pin without publisher goes":        testNeverPublished,
+		"refused again and again":             testRefused,
 		"draining":                            testDraining,
 		"excluded":                            testExcluded,
 		"dial failures eject":                 testEjection,
@@ -184,6 +185,57 @@ func testReplaced(t *testing.T, open func(time.Duration) Balancer) {
 	}
 	if l := pick(t, b, "a", Publish); l.Pin == old.Pin {
 		t.Error("the pin of the dead process was given out")
+	}
+}
+
+func testRefused(t *testing.T, open func(time.Duration) Balancer) {
+	b := open(time.Minute)
+	addOrigins(t, b, 2)
+	player := pick(t, b, "a", Play)
+	home := player.Origin.ID
+	refused := func() {
+		t.Helper()
+		l := pick(t, b, "a", Publish)
+		if l.Origin.ID != home {
+			t.Fatalf("sent to %s, its player is on %s", l.Origin.ID, home)
+		}
+		l.Refused = true
+		release(t, b, l)
+	}
+	for range MaxRefusals - 1 {
+		refused()
+	}
+	release(t, b, pick(t, b, "a", Publish)) // this one was accepted: it begins anew
+	for range MaxRefusals - 1 {
+		refused()
+	}
+	first := pick(t, b, "a", Publish)
+	for range MaxRefusals { // a second publisher is refused for a reason
+		refused()
+	}
+	release(t, b, first)
+	for range MaxRefusals {
+		refused()
+	}
+	moved := pick(t, b, "a", Publish)
+	if moved.Origin.ID == home {
+		t.Error("sent to where it was refused")
+	}
+	if l := pick(t, b, "a", Play); l.Origin.ID != moved.Origin.ID {
+		t.Errorf("a new player is sent to %s, its publisher is on %s", l.Origin.ID, moved.Origin.ID)
+	}
+	release(t, b, player)
+	if s := statuses(t, b)[home]; s.Streams != 0 || s.Publishers != 0 || s.Players != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+	// With nowhere else to go it stays.
+	if err := b.Remove(ctx, home); err != nil {
+		t.Fatal(err)
+	}
+	home = moved.Origin.ID
+	release(t, b, moved)
+	for range MaxRefusals + 1 {
+		refused()
 	}
 }
 

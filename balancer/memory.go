@@ -60,6 +60,7 @@ type pin struct {
 	publishers int
 	players    int
 	published  bool // had a publisher once
+	refusals   int  // of publishes in a row, while nobody else published
 	idleSince  time.Time
 	idleAt     *list.Element // nil while it has sessions
 }
@@ -188,6 +189,7 @@ func (m *Memory) Release(_ context.Context, l Lease) error {
 		p.players--
 		p.origin.players--
 	}
+	m.countRefusalLocked(p, l)
 	if p.publishers+p.players > 0 {
 		return nil
 	}
@@ -199,6 +201,35 @@ func (m *Memory) Release(_ context.Context, l Lease) error {
 	p.idleAt = m.idle.PushBack(p)
 	m.sweepLaterLocked()
 	return nil
+}
+
+// countRefusalLocked notes how a publish went. One that is refused again and again is
+// sent to another origin the next time, where a pin waits for it.
+func (m *Memory) countRefusalLocked(p *pin, l Lease) {
+	switch {
+	case l.Role != Publish:
+		return
+	case !l.Refused:
+		p.refusals = 0
+		return
+	case p.publishers > 0 || m.streams[p.stream] != p:
+		return
+	}
+	if p.refusals++; p.refusals < MaxRefusals {
+		return
+	}
+	now := time.Now()
+	e := leastLoaded(m.availableLocked(now, []string{p.origin.ID}), rand.IntN)
+	if e == nil || !m.roomLocked() {
+		return
+	}
+	delete(m.streams, p.stream) // players that wait on the old one keep it until they end
+	m.lastPin++
+	next := &pin{id: m.lastPin, stream: p.stream, origin: e, published: true, idleSince: now}
+	next.idleAt = m.idle.PushBack(next)
+	m.streams[next.stream], m.pins[next.id] = next, next
+	e.pins[next] = struct{}{}
+	m.sweepLaterLocked()
 }
 
 // supersedeLocked takes the stream from a pin; its sessions keep it until they end.

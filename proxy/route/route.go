@@ -152,6 +152,8 @@ type Conn struct {
 	router *Router
 	source netip.Addr // that it was dialed from, if it has one of its own
 	closed atomic.Bool
+	// refused tells that the origin refused the publish.
+	refused atomic.Bool
 	// held tells that the Conn was handed out, and Close gives the lease back;
 	// until then the lease is Connect's, whatever a try function does.
 	held atomic.Bool
@@ -165,10 +167,16 @@ func (c *Conn) Close() error {
 	}
 	if c.held.CompareAndSwap(true, false) {
 		c.router.publishers.remove(c.Lease.Stream, c)
-		c.router.release(c.Lease)
+		l := c.Lease
+		l.Refused = c.refused.Load()
+		c.router.release(l)
 	}
 	return err
 }
+
+// Refused notes that the origin refused the publish: one that does so again and again
+// is not asked again.
+func (c *Conn) Refused() { c.refused.Store(true) }
 
 // release ends a session.
 func (r *Router) release(l balancer.Lease) {

@@ -54,6 +54,9 @@ func (s *session) run(ctx context.Context) {
 		up.conn.Publishes(s.client.IP)
 	}
 	result, err := up.relay(ctx)
+	if s.prelude.role == balancer.Publish && errors.Is(err, errRefused) {
+		up.conn.Refused()
+	}
 	s.logEnd("session closed", err, result)
 }
 
