@@ -24,10 +24,13 @@ type srtServer struct {
 	cfg   SRT
 	l     gosrt.Listener // nil: off
 	slots *slots
+
+	reported time.Time // belongs to run
 }
 
 var (
 	errPassphrase = errors.New("srt: passphrase is wrong, missing or not expected")
+	errHandshake  = errors.New("srt: malformed handshake")
 	errSRTVersion = errors.New("srt: peer is too old")
 	errSilent     = errors.New("publisher sends nothing")
 )
@@ -84,17 +87,33 @@ func (o *Origin) SRTAddr() net.Addr {
 // run answers handshakes until the listener closes.
 func (s *srtServer) run(ctx context.Context) error {
 	for {
-		req, err := s.l.Accept2()
-		if err != nil {
+		if err := s.accept(); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		if err := s.answer(req); err != nil {
-			s.o.log.Warn("srt refused", "client", hostOf(req.RemoteAddr()), "err", err)
-		}
 	}
+}
+
+// accept answers the next client. The library panics on some malformed handshakes,
+// here, before it has kept anything of them.
+func (s *srtServer) accept() error {
+	defer func() {
+		// Anybody can send these without end, so at most one line a second.
+		if p := recover(); p != nil && time.Since(s.reported) > time.Second {
+			s.reported = time.Now()
+			s.o.log.Warn("srt refused", "err", errHandshake, "panic", p)
+		}
+	}()
+	req, err := s.l.Accept2()
+	if err != nil {
+		return err
+	}
+	if err := s.answer(req); err != nil {
+		s.o.log.Warn("srt refused", "client", hostOf(req.RemoteAddr()), "err", err)
+	}
+	return nil
 }
 
 // answer accepts or refuses one client. Whoever publishes has the stream from here

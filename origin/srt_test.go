@@ -1,8 +1,10 @@
 package origin
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"slices"
@@ -268,5 +270,35 @@ func TestSRTPortIsOurs(t *testing.T) {
 	if err := second.Listen(); err == nil {
 		second.release()
 		t.Fatal("two origins listen on one port")
+	}
+}
+
+// TestMalformedSRTHandshake: one datagram must not end the origin. The library panics
+// where an extension is cut off.
+func TestMalformedSRTHandshake(t *testing.T) {
+	t.Parallel()
+	o := start(t, srtConfig())
+	addr, err := net.ResolveUDPAddr("udp", o.SRTAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.DialUDP("udp", nil, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	packet := make([]byte, 16+48+1)
+	packet[0] = 0x80                                        // control, handshake
+	binary.BigEndian.PutUint32(packet[16:], 5)              // version
+	binary.BigEndian.PutUint16(packet[16+6:], 7)            // extensions: all
+	binary.BigEndian.PutUint32(packet[16+20:], 0xffff_ffff) // conclusion
+	for n := 16; n <= len(packet); n++ {
+		if _, err := conn.Write(packet[:n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.await("the malformed one", func() bool { return strings.Contains(o.logs.String(), errHandshake.Error()) })
+	if _, err := o.dialSRT("#!::r=live/a,m=request", ""); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
