@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"srs-proxy/balancer"
@@ -53,11 +54,7 @@ func (k *asker) ask(ctx context.Context, o balancer.Origin, q originapi.Question
 	if o.Endpoints.API == "" {
 		return answer{origin: o.ID, err: errNoAPI}
 	}
-	began := time.Now()
 	a, err := k.client.Ask(ctx, o.Endpoints.API, q)
-	if err == nil {
-		k.times.took(o.ID, time.Since(began))
-	}
 	return answer{origin: o.ID, Answer: a, err: err}
 }
 
@@ -96,9 +93,16 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 		a answer
 	}
 	came := make(chan indexed, len(origins))
+	waiting := k.patience(origins)
 	var asking sync.WaitGroup
 	for i, o := range origins {
-		asking.Go(func() { came <- indexed{i, k.ask(ctx, o, q)} })
+		asking.Go(func() {
+			a := k.ask(ctx, o, q)
+			if a.err == nil {
+				k.times.late(o.ID, waiting.late())
+			}
+			came <- indexed{i, a}
+		})
 	}
 	go func() {
 		asking.Wait()
@@ -107,7 +111,6 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 		k.running.leave()
 	}()
 
-	waiting := k.patience(origins)
 	for range origins {
 		select {
 		case in := <-came:
@@ -167,22 +170,25 @@ func (k *asker) any(ctx context.Context, origins []balancer.Origin, q originapi.
 	return answer{}, answers, false
 }
 
-// patience decides how long a question waits.
+// patience decides how long a question waits. A machine that is busy makes all origins
+// slow; what tells a stopped one is that it is later than the others.
 type patience struct {
 	began   time.Time
-	pending map[int]time.Duration // for how long at most each is worth waiting for as a straggler
+	pending map[int]time.Duration // how late each may be expected to be
 	few     int                   // so many may be stragglers
-	most    time.Duration
-	timer   *time.Timer // nil until only a few are left
+	least   time.Duration         // that a straggler gets, and
+	most    time.Duration         // the most, of the question's beginning
+	timer   *time.Timer           // nil until only a few are left
+	left    atomic.Int64          // when that was, in ns of the beginning; 0 before
 }
 
 func (k *asker) patience(origins []balancer.Origin) *patience {
 	p := &patience{
 		began: time.Now(), pending: make(map[int]time.Duration, len(origins)),
-		few: min(max(1, len(origins)/stragglersIn), len(origins)-1), most: k.most,
+		few: min(max(1, len(origins)/stragglersIn), len(origins)-1), least: k.straggler, most: k.most,
 	}
 	for i, o := range origins {
-		p.pending[i] = min(k.most, max(k.straggler, 3*k.times.of(o.ID)))
+		p.pending[i] = 3 * k.times.of(o.ID)
 	}
 	return p
 }
@@ -193,13 +199,13 @@ func (p *patience) answered(i int) {
 	if p.timer != nil || len(p.pending) > p.few {
 		return
 	}
-	// What the others took says how busy the machine is.
 	took := time.Since(p.began)
-	var longest time.Duration
-	for _, d := range p.pending {
-		longest = max(longest, d)
+	p.left.Store(int64(took))
+	until := max(p.least, took+took/2)
+	for _, late := range p.pending {
+		until = max(until, took+late)
 	}
-	p.timer = time.NewTimer(max(0, min(p.most, max(longest, took+took/2))-took))
+	p.timer = time.NewTimer(max(0, min(p.most, until)-took))
 }
 
 // over fires when nobody is worth waiting for any more. Until only a few are left
@@ -211,7 +217,16 @@ func (p *patience) over() <-chan time.Time {
 	return p.timer.C
 }
 
-// times remembers how long each origin took to answer, a little of each answer.
+// late is how long after the others an answer is that comes now.
+func (p *patience) late() time.Duration {
+	left := p.left.Load()
+	if left == 0 {
+		return 0
+	}
+	return time.Since(p.began) - time.Duration(left)
+}
+
+// times remembers how much later than the others each origin answers.
 type times struct {
 	mu    sync.Mutex // guards known
 	known map[string]time.Duration
@@ -223,14 +238,15 @@ func (t *times) of(id string) time.Duration {
 	return t.known[id]
 }
 
-func (t *times) took(id string, d time.Duration) {
+// late notes an answer: up at once, down slowly.
+func (t *times) late(id string, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known == nil {
 		t.known = make(map[string]time.Duration)
 	}
-	if was, ok := t.known[id]; ok {
-		d = max(d, was-(was-d)/8) // up at once, down slowly
+	if was := t.known[id]; d < was {
+		d = was - (was-d)/8
 	}
 	t.known[id] = d
 }

@@ -53,7 +53,7 @@ type Config struct {
 	AskTimeout time.Duration
 	// AskStraggler is how long the few are waited for that have not answered when all
 	// others have. A stopped origin looks like that; one with so much to tell that
-	// it takes longer is known by the time it took before.
+	// it takes longer is known by how late it was before.
 	AskStraggler time.Duration
 	// Identity is what the whole says of itself.
 	Identity Identity
