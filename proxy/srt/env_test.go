@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -36,11 +35,12 @@ type env struct {
 
 func start(t testing.TB, cfg Config, rcfg route.Config) *env {
 	t.Helper()
+	return startLogged(t, cfg, rcfg, slog.New(slog.DiscardHandler))
+}
+
+func startLogged(t testing.TB, cfg Config, rcfg route.Config, log *slog.Logger) *env {
+	t.Helper()
 	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), sources: source.New()}
-	log := slog.New(slog.DiscardHandler)
-	if os.Getenv("SRS_PROXY_TEST_LOG") != "" {
-		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
 	rcfg.Sources = e.sources
 	e.router = route.New(rcfg, e.bal, log)
 	if cfg.Listen == "" {

@@ -2,6 +2,7 @@ package srt
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -77,6 +78,28 @@ func TestStop(t *testing.T) {
 		t.Errorf("the caller got %x", []byte(p))
 	}
 	eventually(t, "the origin hears of the end", func() bool { return o.shutdowns() == 1 })
+}
+
+// place gives up while the origin accepts: both sides hear of it.
+func TestPlaceGivesUpTooLate(t *testing.T) {
+	e := start(t, Config{}, route.Config{})
+	o := startOrigin(t)
+	e.register("o", o.addr())
+	c := dial(t, e.addr())
+	c.call("live/x")
+	table := e.server.tables[0]
+	table.sh.Post(func() {
+		for _, s := range table.byPublic {
+			s.placed(nil, context.DeadlineExceeded)
+		}
+	})
+	if p := c.read(patience); p == nil || !p.Is(srt.ControlShutdown) || p.Destination() != c.id {
+		t.Errorf("the caller got %x", []byte(p))
+	}
+	eventually(t, "the origin hears of the end", func() bool { return o.shutdowns() == 1 })
+	if n := e.server.Stats().Panics; n != 0 {
+		t.Errorf("%d panics", n)
+	}
 }
 
 func TestIdle(t *testing.T) {

@@ -91,6 +91,9 @@ func (s *session) place() {
 		if err == nil && s.role == balancer.Publish {
 			held.Publishes(s.peer.Addr.Addr())
 		}
+		if err == nil {
+			s.log.Info("session open", "origin", held.Lease.Origin.ID)
+		}
 		told := sh.Post(func() {
 			sv.counters.handshaking.Add(-1)
 			s.placed(held, err)
@@ -134,6 +137,8 @@ func (s *session) placed(held *route.Held, err error) {
 	case s.ended != nil:
 	case held != nil:
 		s.held = held
+	case s.open: // the origin accepted when place had just given up
+		s.shutdown(err)
 	default:
 		s.refuse(err)
 	}
@@ -179,8 +184,6 @@ func (s *session) accept(p srt.Packet, h srt.Handshake) {
 	s.answer, s.answered = bytes.Clone(p), t.sh.Now()
 	s.lastClient = s.answered
 	t.server.counters.opened.Add(1)
-	s.log = s.log.With("origin", s.up.origin.ID)
-	s.log.Info("session open")
 	s.toClient(p)
 }
 
@@ -280,7 +283,7 @@ func (s *session) end(cause error) {
 	if s.held != nil {
 		s.release(s.held)
 	}
-	s.logEnd()
+	t.server.placing.Go(s.logEnd)
 }
 
 // release gives the lease back, which may take the balancer some time.
@@ -288,14 +291,16 @@ func (s *session) release(held *route.Held) {
 	s.table.server.placing.Go(held.Close)
 }
 
+// logEnd writes the session's last line. It is over, so nobody changes it. Lines are
+// not written by the shard: who reads the log may have stopped, and media must not.
 func (s *session) logEnd() {
-	what, level := "session closed", slog.LevelInfo
-	if !s.open {
-		what = "session refused"
+	what, level, log := "session refused", slog.LevelInfo, s.log
+	if s.open {
+		what, log = "session closed", log.With("origin", s.up.origin.ID)
 	}
 	if errors.Is(s.ended, balancer.ErrNoOrigin) || errors.Is(s.ended, balancer.ErrOwnerUnreachable) {
 		level = slog.LevelWarn
 	}
-	s.log.Log(context.Background(), level, what, "bytes_in", s.bytesIn, "bytes_out", s.bytesOut,
+	log.Log(context.Background(), level, what, "bytes_in", s.bytesIn, "bytes_out", s.bytesOut,
 		"duration", time.Since(s.began).Round(time.Millisecond), "cause", s.ended)
 }

@@ -1,7 +1,9 @@
 package srt
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,35 @@ import (
 	"srs-proxy/protocol/srt"
 	"srs-proxy/proxy/route"
 )
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct {
+	slog.Handler
+	read chan struct{}
+}
+
+func (l stuckLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.read; return nil }
+func (l stuckLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
+
+// Who reads the log has stopped: media go on, and so do calls and their ends.
+func TestStuckLog(t *testing.T) {
+	log := stuckLog{read: make(chan struct{})}
+	e := startLogged(t, Config{}, route.Config{}, slog.New(log))
+	t.Cleanup(func() { close(log.read) }) // before the server is stopped
+	o := startOrigin(t)
+	e.register("o", o.addr())
+	witness := dial(t, e.addr())
+	witness.call("live/x")
+	for range 3 {
+		c := dial(t, e.addr())
+		c.call("live/x")
+		c.echo()
+		c.send(srt.AppendShutdown(nil, c.peer, 0))
+	}
+	eventually(t, "the origin hears of the ends", func() bool { return o.shutdowns() == 3 })
+	witness.echo()
+}
 
 // An origin that is stopped in the middle of a handshake costs its own callers a
 // refusal, and nobody else anything. (An older proxy waited for it in its only loop.)
