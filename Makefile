@@ -15,7 +15,7 @@ FUZZTIME ?= 3s
 LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0
 
 # What the end-to-end tests run besides us: Debian's package of each command.
-TOOLS := ffmpeg:ffmpeg curl:curl redis-server:redis-server strace:strace ip:iproute2
+TOOLS := ffmpeg:ffmpeg curl:curl redis-server:redis-server strace:strace ip:iproute2 chromium:chromium
 
 .PHONY: all build run test deps vet lint unit race fuzz e2e bench clean
 
