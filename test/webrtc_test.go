@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -163,11 +164,27 @@ func (c *rtcClient) receives(t *testing.T, mime string) {
 	}
 }
 
+// program is the file that the first origin runs: a result is worth nothing without
+// knowing of what.
+func (in *instance) program(t *testing.T) string {
+	t.Helper()
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", in.originPIDs()[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // TestWebRTC: WHIP to WHEP on every transport and by every name of the stream, RTMP to
 // WHEP, and DELETE ends a session at the origin.
 func TestWebRTC(t *testing.T) {
 	t.Parallel()
 	in := up(t, 3)
+	program := in.program(t)
+	t.Logf("origins run %s", program)
+	if (program == suite.binary) != (suite.srs == "") {
+		t.Fatalf("SRS_BINARY is %q", suite.srs)
+	}
 	api, web := "http://"+in.api(), "http://"+in.http()
 	publisher := whip(t, api, "/rtc/v1/whip/?app=live&stream=a", webrtc.NetworkTypeUDP4)
 	audio := webrtc.RTPCodecTypeAudio
