@@ -92,8 +92,8 @@ func (c *rtcClient) delete(t *testing.T) {
 // silence is 20 ms of Opus.
 const silence = "\xf8\xff\xfe"
 
-// whip publishes Opus until the test ends.
-func whip(t *testing.T, base, path string, network webrtc.NetworkType) *rtcClient {
+// whipOpus publishes Opus until the test ends.
+func whipOpus(t *testing.T, base, path string, network webrtc.NetworkType) *rtcClient {
 	t.Helper()
 	c := newRTC(t, network)
 	track, err := webrtc.NewTrackLocalStaticSample(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "audio", "s")
@@ -124,8 +124,8 @@ func whip(t *testing.T, base, path string, network webrtc.NetworkType) *rtcClien
 	return c
 }
 
-// whep plays.
-func whep(t *testing.T, base, path string, network webrtc.NetworkType, kinds ...webrtc.RTPCodecType) *rtcClient {
+// whepPlay plays.
+func whepPlay(t *testing.T, base, path string, network webrtc.NetworkType, kinds ...webrtc.RTPCodecType) *rtcClient {
 	t.Helper()
 	c := newRTC(t, network)
 	c.pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
@@ -186,7 +186,7 @@ func TestWebRTC(t *testing.T) {
 		t.Fatalf("SRS_BINARY is %q", suite.srs)
 	}
 	api, web := "http://"+in.api(), "http://"+in.http()
-	publisher := whip(t, api, "/rtc/v1/whip/?app=live&stream=a", webrtc.NetworkTypeUDP4)
+	publisher := whipOpus(t, api, "/rtc/v1/whip/?app=live&stream=a", webrtc.NetworkTypeUDP4)
 	audio := webrtc.RTPCodecTypeAudio
 	for _, tt := range []struct {
 		name, base, path string
@@ -198,16 +198,16 @@ func TestWebRTC(t *testing.T) {
 		{"by a domain that nobody knows", api, "/rtc/v1/whep/?app=live&stream=a&vhost=elsewhere.example.org", webrtc.NetworkTypeUDP4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			whep(t, tt.base, tt.path, tt.network, audio).receives(t, webrtc.MimeTypeOpus)
+			whepPlay(t, tt.base, tt.path, tt.network, audio).receives(t, webrtc.MimeTypeOpus)
 		})
 	}
 	t.Run("RTMP to WHEP", func(t *testing.T) {
 		in.publish(t, "b")
-		whep(t, api, "/rtc/v1/whep/?app=live&stream=b", webrtc.NetworkTypeUDP4, webrtc.RTPCodecTypeVideo, audio).receives(t, webrtc.MimeTypeH264)
+		whepPlay(t, api, "/rtc/v1/whep/?app=live&stream=b", webrtc.NetworkTypeUDP4, webrtc.RTPCodecTypeVideo, audio).receives(t, webrtc.MimeTypeH264)
 	})
 	t.Run("publish over TCP", func(t *testing.T) {
-		whip(t, api, "/rtc/v1/whip/?app=live&stream=c&token=s3cret", webrtc.NetworkTypeTCP4)
-		whep(t, api, "/rtc/v1/whep/?app=live&stream=c", webrtc.NetworkTypeUDP4, audio).receives(t, webrtc.MimeTypeOpus)
+		whipOpus(t, api, "/rtc/v1/whip/?app=live&stream=c&token=s3cret", webrtc.NetworkTypeTCP4)
+		whepPlay(t, api, "/rtc/v1/whep/?app=live&stream=c", webrtc.NetworkTypeUDP4, audio).receives(t, webrtc.MimeTypeOpus)
 	})
 	t.Run("DELETE", func(t *testing.T) {
 		publishers := func() (n int, all string) {
@@ -229,7 +229,7 @@ func TestWebRTC(t *testing.T) {
 			return n < before, all
 		})
 		// The name is free again.
-		whip(t, api, "/rtc/v1/whip/?app=live&stream=a", webrtc.NetworkTypeUDP4)
+		whipOpus(t, api, "/rtc/v1/whip/?app=live&stream=a", webrtc.NetworkTypeUDP4)
 	})
 	if log := in.err.String() + in.out.String(); strings.Contains(log, "s3cret") {
 		t.Error("a token of a query is in the log")
