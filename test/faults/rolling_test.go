@@ -183,8 +183,17 @@ func (l *load) move(f *fault) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s was refused when its encoder was restarted: %.300q", p.name, refused))
 		}
 	}
+	split := make(map[string]bool)
+	defer func() { l.mend(split) }()
 	for _, p := range l.players {
-		at := p.await(l.session, limit)
+		at := p.await(l.session, l.marked.Add(2*afterDeath.frames))
+		if at.IsZero() && !begun[p.name].IsZero() && (split[p.name] || l.in.isSplit(p.name)) {
+			split[p.name] = true
+			continue
+		}
+		if at.IsZero() {
+			at = p.await(l.session, limit)
+		}
 		took := at.Sub(begun[p.name])
 		switch {
 		case at.IsZero() || begun[p.name].IsZero():
