@@ -41,16 +41,13 @@ func TestReload(t *testing.T) {
 	long(t)
 	needCommand(t, "reload")
 	const setting = "queue_length            "
-	text, err := os.ReadFile("../../srs.tmpl.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Count(string(text), setting) != 1 {
+	text := templateText(t)
+	if strings.Count(text, setting) != 1 {
 		t.Fatalf("the template has no single %q to change", setting)
 	}
 	template := filepath.Join(t.TempDir(), "template.conf")
 	write := func(n int) {
-		changed := strings.Replace(string(text), setting, setting+strconv.Itoa(n), 1)
+		changed := strings.Replace(text, setting, setting+strconv.Itoa(n), 1)
 		if err := os.WriteFile(template, []byte(changed), 0o644); err != nil {
 			t.Fatal(err)
 		}
