@@ -66,6 +66,9 @@ type outbox struct {
 	msgs      [batchSize]mmsghdr
 	iovecs    [batchSize]unix.Iovec
 	envelopes [batchSize]envelope
+	// same says of a datagram that it is addressed as the one before it.
+	same [batchSize]bool
+	runs runs
 }
 
 // add takes a payload; the caller addresses it. The outbox must not be full.
@@ -77,28 +80,49 @@ func (out *outbox) add(payload []byte) (*unix.Msghdr, *envelope) {
 	out.iovecs[i].SetLen(len(payload))
 	m.Iov = &out.iovecs[i]
 	m.SetIovlen(1)
+	out.same[i] = false
 	return &m.Msghdr, &out.envelopes[i]
+}
+
+// addSame takes a payload for where the one before it goes.
+func (out *outbox) addSame(payload []byte) {
+	before := &out.msgs[out.n-1].Msghdr
+	m, _ := out.add(payload)
+	m.Name, m.Namelen = before.Name, before.Namelen
+	m.Control, m.Controllen = before.Control, before.Controllen
+	out.same[out.n-1] = true
 }
 
 func (out *outbox) full() bool { return out.n == batchSize }
 
-// flush sends all that was added and says how many the socket took. One that cannot
-// be sent (no route, too long for the path) does not keep back those after it; when
-// the socket's buffer is full, the rest is lost: it would be late anyway.
+// flush sends all that was added and says how many datagrams the socket took.
 func (out *outbox) flush(fd int) (sent int) {
-	for i := 0; i < out.n; {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&out.msgs[i])), uintptr(out.n-i), unix.MSG_DONTWAIT, 0, 0)
+	sent = out.send(fd, out.gather())
+	out.n = 0
+	return sent
+}
+
+// send sends messages. One that cannot be sent (no route, too long for the path) does
+// not keep back those after it; when the socket's buffer is full, the rest is lost: it
+// would be late anyway.
+func (out *outbox) send(fd int, msgs []mmsghdr) (sent int) {
+	for i := 0; i < len(msgs); {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[i])), uintptr(len(msgs)-i), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			sent += int(n)
+			for _, m := range msgs[i : i+int(n)] {
+				sent += int(m.Iovlen)
+			}
 			i += int(n)
 		case unix.EINTR:
 		case unix.EAGAIN, unix.ENOBUFS:
-			i = out.n
+			return sent
 		default:
+			if msgs[i].Iovlen > 1 {
+				sent += out.sendApart(fd, &msgs[i], errno)
+			}
 			i++
 		}
 	}
-	out.n = 0
 	return sent
 }

@@ -101,7 +101,12 @@ func (f *Flow) ToOrigin(sh *Shard, payload []byte) {
 		if sh.toOrigins.full() {
 			sh.flushOrigins()
 		}
+		if sh.toOrigins.n > 0 && sh.lastFlow == f {
+			sh.toOrigins.addSame(payload)
+			return
+		}
 		f.address(sh.toOrigins.add(payload))
+		sh.lastFlow = f
 	default:
 		f.address(sh.across.add(payload))
 		sh.countSent(&sh.counters.toOrigins, 1, sh.across.flush(f.shard.wildcard))

@@ -40,6 +40,8 @@ type Shard struct {
 	toClients outbox
 	toOrigins outbox
 	across    outbox           // toward flows of another shard
+	lastPeer  Peer             // that the last of toClients is for
+	lastFlow  *Flow            // that the last of toOrigins is for
 	bySource  map[uint32]*Flow // by the session's address
 	bySocket  map[int]*Flow
 	complaint time.Time // when a panic was last logged
@@ -73,6 +75,9 @@ func (s *Server) newShard(index int, addr *net.UDPAddr, family, port int) (_ *Sh
 		return nil, err
 	}
 	sh.wildcardPort = uint16(wildcardPort)
+	if unix.SetsockoptInt(sh.wildcard, unix.SOL_UDP, unix.UDP_SEGMENT, 0) != nil {
+		sh.toClients.runs.off, sh.toOrigins.runs.off = true, true // a kernel before 4.18
+	}
 	if sh.ticks, err = openTimer(s.cfg.Tick); err != nil {
 		return nil, err
 	}

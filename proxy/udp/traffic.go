@@ -66,8 +66,13 @@ func (sh *Shard) ToClient(to Peer, payload []byte) {
 	if sh.toClients.full() {
 		sh.flushClients()
 	}
+	if sh.toClients.n > 0 && sh.lastPeer == to {
+		sh.toClients.addSame(payload)
+		return
+	}
 	m, e := sh.toClients.add(payload)
 	e.toPeer(sh.family, to, m)
+	sh.lastPeer = to
 }
 
 // flush sends what a batch has brought about, before the batch's buffers are reused.
