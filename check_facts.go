@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -48,7 +47,7 @@ type facts struct {
 	secured   []string
 	origins   []originFacts
 	ports     []portFacts
-	addresses []hostAddress
+	addresses []candidate.Address
 
 	// unread says which facts could not be had.
 	unread []finding
@@ -59,12 +58,6 @@ type originFacts struct {
 	id        string
 	err       error
 	listeners []srsconf.Listener
-}
-
-// hostAddress is one of this machine's own.
-type hostAddress struct {
-	netip.Addr
-	iface string
 }
 
 // readHost keeps a fact that could be read, and notes one that could not.
@@ -93,7 +86,7 @@ func gatherFacts(ctx context.Context, cfg *resolved) *facts {
 	readHost(f, "cgroups", &f.cgroups, cgroups, err)
 	bigPipes, err := unlimitedPipes()
 	readHost(f, "pipes", &f.bigPipes, bigPipes, err)
-	addresses, err := hostAddresses()
+	addresses, err := candidate.Addresses()
 	readHost(f, "addresses", &f.addresses, addresses, err)
 
 	f.softwareErr = s.chooseSoftware(ctx)
@@ -158,31 +151,6 @@ func srsVariables(env []string) []string {
 		}
 	}
 	return names
-}
-
-// hostAddresses are those by which others could reach us.
-func hostAddresses() ([]hostAddress, error) {
-	ifaces, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	var all []hostAddress
-	for _, i := range ifaces {
-		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
-			continue
-		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range addrs {
-			prefix, err := netip.ParsePrefix(a.String())
-			if err == nil && !prefix.Addr().IsLinkLocalUnicast() {
-				all = append(all, hostAddress{prefix.Addr(), i.Name})
-			}
-		}
-	}
-	return all, nil
 }
 
 // errNoDirectory is a state dir, or a part of its path, that is a file.

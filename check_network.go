@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 )
 
@@ -86,39 +86,26 @@ func checkUDPBuffers(f *facts) []finding {
 	}
 }
 
-// checkCandidates is about the addresses that WebRTC would offer.
+// checkCandidates says at which addresses clients of WebRTC will be told to reach us,
+// by the choice that the proxy makes.
 func checkCandidates(f *facts) []finding {
-	var public, other []string
-	for _, a := range f.addresses {
-		text := fmt.Sprintf("%s (%s)", a.Addr, a.iface)
-		if isPublic(a.Addr) {
-			public = append(public, text)
-		} else {
-			other = append(other, text)
+	if fixed := f.cfg.Candidates; len(fixed) > 0 {
+		var names []string
+		for _, c := range fixed {
+			names = append(names, c.String())
 		}
+		return []finding{ok("candidates", "WebRTC offers %s, as --candidate says", strings.Join(names, ", "))}
 	}
-	rtc := false
-	for _, o := range f.origins {
-		for _, l := range o.listeners {
-			rtc = rtc || strings.HasPrefix(l.Directive, "rtc_server")
-		}
+	chosen, why := candidate.Choose(f.addresses)
+	var names []string
+	public := false
+	for _, a := range chosen {
+		names = append(names, a.String())
+		public = public || candidate.Public(a.Addr)
 	}
-	switch {
-	case len(public)+len(other) == 0:
-		return []finding{warn("candidates", "this machine has no address but loopback: nobody else can reach it")}
-	case len(public) == 0 && rtc:
-		return []finding{warn("candidates", "WebRTC would offer %s, which are private: from outside this network only the public address of a NAT in front of it works", strings.Join(other, ", "))}
-	case len(public) == 0:
-		return []finding{ok("candidates", "addresses %s, none of them public", strings.Join(other, ", "))}
-	default:
-		return []finding{ok("candidates", "addresses %s", strings.Join(append(public, other...), ", "))}
+	text := fmt.Sprintf("WebRTC offers %s: %s", strings.Join(names, ", "), why)
+	if !public {
+		return []finding{warn("candidates", "%s", text)}
 	}
-}
-
-// sharedSpace is what carriers give to those behind their NAT (RFC 6598).
-func sharedSpace() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) }
-
-func isPublic(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace().Contains(a)
+	return []finding{ok("candidates", "%s", text)}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
 	"srs-proxy/srsconf"
 )
@@ -43,7 +44,7 @@ func goodFacts(t *testing.T) *facts {
 		bigPipes:  true,
 		stateAt:   "/var/lib",
 		disk:      runtime.Disk{Total: 200 * gib, Free: 100 * gib, TotalFiles: 1e7, FreeFiles: 9e6, Type: "ext2/ext3"},
-		addresses: []hostAddress{{netip.MustParseAddr("203.0.113.5"), "eth0"}, {netip.MustParseAddr("10.0.0.5"), "eth1"}},
+		addresses: []candidate.Address{{Addr: netip.MustParseAddr("203.0.113.5"), Interface: "eth0"}, {Addr: netip.MustParseAddr("10.0.0.5"), Interface: "eth1"}},
 		ports: []portFacts{
 			{flag: "rtmp", network: "tcp", address: address{port: 1935}},
 			{flag: "http", network: "tcp", address: address{port: 8080}},
@@ -233,11 +234,14 @@ func TestPreflight(t *testing.T) {
 			f.kernel.WmemMax, f.kernel.RmemMax = 212992, 32*mib
 			f.addOrigin("srt_server", "udp", "127.0.0.1", 20004)
 		}, "udp", verdictWarn, "SRS asks for 10485760", "rmem_max=33554432 net.core.wmem_max=16777216"},
-		{"private addresses", func(f *facts) { f.addresses = f.addresses[1:] }, "candidates", verdictOK, "10.0.0.5 (eth1), none of them public", ""},
-		{"private addresses with WebRTC", func(f *facts) {
-			f.addresses = []hostAddress{{netip.MustParseAddr("100.64.1.1"), "eth0"}, {netip.MustParseAddr("fd00::1"), "eth0"}}
-			f.addOrigin("rtc_server", "udp", "127.0.0.1", 20003)
-		}, "candidates", verdictWarn, "100.64.1.1 (eth0), fd00::1 (eth0), which are private", ""},
+		{"public addresses", func(*facts) {}, "candidates", verdictOK, "offers 203.0.113.5 (eth0): these are this machine's public", ""},
+		{"private addresses", func(f *facts) { f.addresses = f.addresses[1:] }, "candidates", verdictWarn, "offers 10.0.0.5 (eth1): there is no public address", ""},
+		{"behind a carrier's NAT", func(f *facts) {
+			f.addresses = []candidate.Address{{Addr: netip.MustParseAddr("100.64.1.1"), Interface: "eth0"}, {Addr: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}
+		}, "candidates", verdictWarn, "offers 100.64.1.1 (eth0): there is no public address", ""},
+		{"candidates of the operator's", func(f *facts) {
+			f.cfg.Candidates = []candidate.Spec{{Host: "198.51.100.1"}, {Host: "2001:db8::1", Port: 9000}}
+		}, "candidates", verdictOK, "offers 198.51.100.1, [2001:db8::1]:9000, as --candidate says", ""},
 		{"no address", func(f *facts) { f.addresses = nil }, "candidates", verdictWarn, "no address but loopback", ""},
 		{"an unreadable fact", func(f *facts) { f.unread = []finding{warn("memory", "not known: x")} }, "memory", verdictWarn, "not known", ""},
 	}
