@@ -26,6 +26,7 @@ type rtcIngress struct {
 	mu        sync.Mutex // guards the following
 	videoSSRC uint32
 	askedAt   time.Time
+	asking    bool           // another request goes out when the pause is over
 	taken     [rtcKinds]bool // a track of that kind is here; others are ignored
 }
 
@@ -94,16 +95,31 @@ func (in *rtcIngress) take(kind int, ssrc uint32) bool {
 	return true
 }
 
-// askKeyframe sends a picture loss indication (RFC 4585 section 6.3.1), not too
-// often.
+// askKeyframe sends a picture loss indication (RFC 4585 section 6.3.1), at once or,
+// where that would be too soon after the last one, a moment later: who joined in
+// between has not seen the keyframe that it brought.
 func (in *rtcIngress) askKeyframe() {
 	in.mu.Lock()
 	ssrc, now := in.videoSSRC, time.Now()
-	if ssrc == 0 || now.Sub(in.askedAt) < keyframePause {
+	wait := in.askedAt.Add(keyframePause).Sub(now)
+	switch {
+	case ssrc == 0 || in.asking:
 		in.mu.Unlock()
+		return
+	case wait > 0:
+		in.asking = true
+		in.mu.Unlock()
+		time.AfterFunc(wait, in.askAgain)
 		return
 	}
 	in.askedAt = now
 	in.mu.Unlock()
 	_ = in.x.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}}) // another will follow
+}
+
+func (in *rtcIngress) askAgain() {
+	in.mu.Lock()
+	in.asking = false
+	in.mu.Unlock()
+	in.askKeyframe()
 }
