@@ -1,7 +1,9 @@
 package webrtc_test
 
 import (
+	"bytes"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -107,6 +109,47 @@ func TestForgedMove(t *testing.T) {
 		t.Errorf("%d moves, want 0", n)
 	}
 	victim.ask(rtp("still the victim's"))
+}
+
+// Whatever comes is counted as dropped or passed on, and never does harm.
+func TestMutatedDatagrams(t *testing.T) {
+	const datagrams, seed = 100_000, 4
+	s, o := start(t, webrtc.Config{Shards: 2}), newOrigin(t)
+	o.mute = true
+	go o.run()
+	se := add(t, s, session(1, o))
+	victim, forger := dial(t, s, "127.0.0.1"), dial(t, s, "127.0.0.1")
+	victim.send(string(check(t, se)))
+	eventually(t, "the client is there", func() bool { return s.Stats().Addresses == 1 })
+	random := rand.New(rand.NewPCG(seed, seed))
+	genuine := check(t, se)
+	covered := len(genuine) - 8 // by MESSAGE-INTEGRITY, or what it consists of
+	before := s.Stats().Dropped
+	for sent := int64(0); sent < datagrams; {
+		for range 500 {
+			b := slices.Clone(genuine)
+			for range 1 + random.IntN(4) {
+				at := random.IntN(covered)
+				b[at] ^= byte(1 + random.IntN(255))
+				if random.IntN(4) == 0 {
+					b = b[:at] // cut
+					break
+				}
+			}
+			if bytes.Equal(b, genuine) {
+				b = nil // it was mutated back
+			}
+			forger.send(string(b))
+			sent++
+		}
+		eventually(t, "they are dropped", func() bool {
+			d := s.Stats().Dropped
+			return d.Malformed+d.Unknown+d.BadIntegrity+d.Unbound-before.Malformed-before.Unknown-before.BadIntegrity-before.Unbound == sent
+		})
+	}
+	if in, _ := s.Lookup(se.Username()); in.Media != victim.addr() || in.DatagramsIn != 1 {
+		t.Errorf("%+v", in)
+	}
 }
 
 // The port of a client that has gone is another's now: the ufrag says so, whatever the
