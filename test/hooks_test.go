@@ -350,6 +350,31 @@ func TestHooksOfAnAdoptedOrigin(t *testing.T) {
 	}
 }
 
+// TestHooksByReload: the first hook may come with a reload.
+func TestHooksByReload(t *testing.T) {
+	t.Parallel()
+	needSRS(t, "http_hooks are SRS's")
+	h := newHookTarget(t)
+	conf := writeFile(t, "v.conf", "vhost hooked.example.org { }\n")
+	in := up(t, 1, "--vhosts", conf)
+	text, err := os.ReadFile(h.vhosts(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := srsProxy(t, "reload", "--state-dir", in.stateDir); r.code != 0 {
+		t.Fatalf("reload: %d %s%s", r.code, r.out, r.err)
+	}
+	p, err := openFrom("127.9.8.7", in.rtmp(), "rtmp://hooked.example.org/live", func(p *peer) error { return p.publish("a") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.conn.Close()
+	h.await(t, "on_publish", "a", "127.9.8.7")
+}
+
 // TestAccessLists: --allow and --deny hold on every protocol, and follow a reload.
 func TestAccessLists(t *testing.T) {
 	t.Parallel()
