@@ -402,6 +402,18 @@ func TestAccessLists(t *testing.T) {
 			t.Errorf("%s from a denied address: %d %s", path, code, body)
 		}
 	}
+	for _, tt := range []struct {
+		ip, way string
+		denied  bool
+	}{
+		{"127.0.0.1", "whip", true}, {"127.9.8.7", "whip", false},
+		{"127.9.9.1", "whep", true}, {"127.0.0.1", "whep", false},
+	} {
+		url := fmt.Sprintf("http://%s/rtc/v1/%s/?app=live&stream=y", in.http(), tt.way)
+		if status := offerFrom(t, tt.ip, url, tt.way == "whip"); (status == http.StatusForbidden) != tt.denied {
+			t.Errorf("%s from %s: HTTP %d, denied %v", tt.way, tt.ip, status, tt.denied)
+		}
+	}
 	if err := os.WriteFile(conf, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
