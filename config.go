@@ -63,6 +63,8 @@ type Config struct {
 	MaxConnections int
 
 	RealIPPrefix toggle
+	// RTMPToRTC lets RTMP streams be played over WebRTC.
+	RTMPToRTC bool
 	// DieWithParent ends the origins when this process is killed; without it they
 	// serve on and the next one adopts them.
 	DieWithParent bool

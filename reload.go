@@ -74,7 +74,7 @@ func reachOf(name string) reach {
 	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "tls-cert", "tls-key", "rtmps", "https", "https-api", "cgroup":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
-		"cpu-quota", "memory-max", "nice", "oom-score":
+		"cpu-quota", "memory-max", "nice", "oom-score", "rtmp-to-rtc":
 		return reachOrigins
 	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-udp-sessions-per-ip", "max-handshaking", "allow", "deny", "candidate",
 		"log-level", "log-max-size", "log-keep":

@@ -17,7 +17,7 @@ func TestEverySettingHasAReach(t *testing.T) {
 		"rtmp": reachNever, "http": reachNever, "api": reachNever, "srt": reachNever, "webrtc": reachNever, "state-dir": reachNever, "control": reachNever, "hook-relay": reachNever, "cgroup": reachNever,
 		"origins": reachOrigins, "srs": reachOrigins, "template": reachOrigins, "vhosts": reachOrigins, "port-base": reachOrigins,
 		"max-connections": reachOrigins, "origin-cpus": reachOrigins, "cpu-layout": reachOrigins, "nofile": reachOrigins,
-		"die-with-parent": reachOrigins, "cpu-quota": reachOrigins, "memory-max": reachOrigins, "nice": reachOrigins, "oom-score": reachOrigins,
+		"die-with-parent": reachOrigins, "rtmp-to-rtc": reachOrigins, "cpu-quota": reachOrigins, "memory-max": reachOrigins, "nice": reachOrigins, "oom-score": reachOrigins,
 		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-udp-sessions-per-ip": reachLive, "max-handshaking": reachLive,
 		"allow": reachLive, "candidate": reachLive, "deny": reachLive,
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,

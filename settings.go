@@ -152,6 +152,11 @@ func settings(stateDir string) []setting {
 			apply: field(parseToggle, func(c *Config) *toggle { return &c.RealIPPrefix }),
 		},
 		{
+			name: "rtmp-to-rtc", env: "SRS_PROXY_RTMP_TO_RTC", category: categoryOrigins, def: "on",
+			usage: "let what comes by RTMP be played over WebRTC: `on|off`; SRS makes Opus of each stream's sound for it, played or not",
+			apply: field(parseSwitch, func(c *Config) *bool { return &c.RTMPToRTC }),
+		},
+		{
 			name: "ready-quorum", env: "SRS_PROXY_READY_QUORUM", category: categoryOrigins, def: "auto",
 			usage: "tell systemd that we are ready when `N` origins are: a number, a share (75%), all, or auto; auto is all, or after 45 s more than half",
 			apply: field(parseQuorum, func(c *Config) *quorum { return &c.ReadyQuorum }),

@@ -176,6 +176,7 @@ func (s *setup) supervisorConfig() supervisor.Config {
 		DieWithParent:  s.cfg.DieWithParent,
 		RTC:            true,
 		RTCTCP:         true,
+		RTMPToRTC:      s.cfg.RTMPToRTC,
 		SRT:            true,
 		Reserved:       s.reservedPorts(),
 		PlanCPUs:       s.cpusFor,
@@ -233,6 +234,7 @@ func (s *setup) originConfig(slot int) ([]byte, error) {
 		AsProcess:      s.cfg.DieWithParent,
 		RTC:            true,
 		RTCTCP:         true,
+		RTMPToRTC:      s.cfg.RTMPToRTC,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("config of %s: %w", id, err)

@@ -81,7 +81,7 @@ func FuzzRender(f *testing.F) {
 		p := Params{
 			Slot: slot, ID: id, Version: Version{Major: major, Revision: revision}, Ports: PortPlan{}.Ports(slot % 1000), Listen: listen,
 			WorkDir: work, LogFile: log, PIDFile: pid, Candidate: candidate, HeartbeatURL: url, Overlay: overlay,
-			RTC: on&1 != 0, SRT: on&2 != 0, Exporter: on&4 != 0, RTCTCP: on&8 != 0, AsProcess: on&16 != 0,
+			RTC: on&1 != 0, SRT: on&2 != 0, Exporter: on&4 != 0, RTCTCP: on&8 != 0, RTMPToRTC: on&16 != 0, AsProcess: on&16 != 0,
 		}
 		out, err := tmpl.Render(p)
 		if err != nil {

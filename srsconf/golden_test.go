@@ -29,12 +29,12 @@ func goldens(t testing.TB) []golden {
 	}
 	plain := func(*Params) {}
 	all := func(p *Params) {
-		p.RTC, p.RTCTCP, p.SRT, p.Exporter, p.AsProcess = true, true, true, true, true
+		p.RTC, p.RTCTCP, p.RTMPToRTC, p.SRT, p.Exporter, p.AsProcess = true, true, true, true, true, true
 		p.Candidate = "203.0.113.7"
 		p.MaxConnections = 5000
 		p.HeartbeatURL = "http://127.0.0.1:12025/api/v1/srs/register"
 	}
-	media := func(p *Params) { p.RTC, p.SRT = true, true }
+	media := func(p *Params) { p.RTC, p.RTMPToRTC, p.SRT = true, true, true }
 	user := func(p *Params) { p.Overlay = overlay.For(p.Slot) }
 	both := func(p *Params) { all(p); user(p) }
 	list := []golden{

@@ -33,7 +33,9 @@ func TestRealSRSRuns(t *testing.T) {
 		{"streams", func(*Params) {}, func(p Ports) []string {
 			return []string{loop("tcp", p.RTMP), loop("tcp", p.HTTP), loop("tcp", p.API)}
 		}},
-		{"everything", func(p *Params) { p.RTC, p.RTCTCP, p.SRT, p.Exporter, p.AsProcess = true, true, true, true, true }, func(p Ports) []string {
+		{"everything", func(p *Params) {
+			p.RTC, p.RTCTCP, p.RTMPToRTC, p.SRT, p.Exporter, p.AsProcess = true, true, true, true, true, true
+		}, func(p Ports) []string {
 			rtcAndSRT := []string{"udp 0.0.0.0:" + itoa(p.RTC), "tcp 0.0.0.0:" + itoa(p.RTC), "udp 0.0.0.0:" + itoa(p.SRT)}
 			if udpAddr {
 				rtcAndSRT = []string{loop("udp", p.RTC), loop("tcp", p.RTC), loop("udp", p.SRT)}

@@ -27,6 +27,7 @@ type Params struct {
 
 	RTC, SRT, Exporter bool
 	RTCTCP             bool   // WebRTC over TCP as well, on the same port number
+	RTMPToRTC          bool   // RTMP streams can be played over WebRTC: SRS makes Opus of the sound of each
 	Candidate          string // what SDP answers carry; default Listen
 
 	AsProcess    bool   // exit with the parent; excludes adoption

@@ -232,7 +232,7 @@ func TestTemplateNamesItsFields(t *testing.T) {
 	}
 	for _, field := range []string{
 		".Slot", ".ID", ".Version", ".Since", ".Ports.RTMP .HTTP .API .RTC .SRT .Exporter", ".Listen", ".Addr", ".WorkDir", ".Path",
-		".LogFile", ".PIDFile", ".MaxConnections", ".Candidate", ".HeartbeatURL", ".AsProcess", ".RTC ", ".RTCTCP", ".SRT", ".Exporter",
+		".LogFile", ".PIDFile", ".MaxConnections", ".Candidate", ".HeartbeatURL", ".AsProcess", ".RTC ", ".RTCTCP", ".RTMPToRTC", ".SRT", ".Exporter",
 		".Overlay", ".HasDefaultVhost", "word X", "onoff X",
 	} {
 		if !strings.Contains(head, field) {
@@ -242,7 +242,7 @@ func TestTemplateNamesItsFields(t *testing.T) {
 	// What it promises of Params must exist.
 	if _, err := render(t, minimal+`a {{.Slot}} {{.ID}} {{.Version}} {{.Since "5.0.215" "6.0.156" "7.0.15"}} {{.Ports.RTMP}} {{.Ports.HTTP}} {{.Ports.API}} {{.Ports.RTC}}
 		{{- .Ports.SRT}} {{.Ports.Exporter}} {{.Listen}} {{.Addr 1}} {{.WorkDir}} {{.Path "a"}} {{.LogFile}} {{.PIDFile}} {{.MaxConnections}} {{.Candidate}} {{.HeartbeatURL}}
-		{{- .AsProcess}} {{.RTC}} {{.RTCTCP}} {{.SRT}} {{.Exporter}} {{.Overlay}} {{.HasDefaultVhost}} {{word "X"}} {{onoff true}};`, params(0, Version{7, 0, 18})); err != nil {
+		{{- .AsProcess}} {{.RTC}} {{.RTCTCP}} {{.RTMPToRTC}} {{.SRT}} {{.Exporter}} {{.Overlay}} {{.HasDefaultVhost}} {{word "X"}} {{onoff true}};`, params(0, Version{7, 0, 18})); err != nil {
 		t.Error(err)
 	}
 }

@@ -58,8 +58,10 @@ type Config struct {
 	Listen string
 	// RTC, RTCTCP, SRT and Exporter turn on what an origin serves besides RTMP and HTTP.
 	RTC, RTCTCP, SRT, Exporter bool
-	Candidate                  string
-	HeartbeatURL               string
+	// RTMPToRTC lets RTMP streams be played over WebRTC, see srsconf.Params.
+	RTMPToRTC    bool
+	Candidate    string
+	HeartbeatURL string
 	// DieWithParent makes the origins exit when this process is gone.
 	DieWithParent bool
 	// Logs is the rotation of the origins' log files.
@@ -176,6 +178,7 @@ func (c Config) params(b birth) srsconf.Params {
 		MaxConnections: c.MaxConnections,
 		RTC:            c.RTC,
 		RTCTCP:         c.RTCTCP,
+		RTMPToRTC:      c.RTMPToRTC,
 		SRT:            c.SRT,
 		Exporter:       c.Exporter,
 		Candidate:      c.Candidate,

@@ -80,7 +80,10 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 	in.args = append([]string{
 		"up", "--origins", strconv.Itoa(origins), "--srs", suite.srs, "--state-dir", in.stateDir,
 		"--rtmp", in.rtmp, "--http", in.http, "--api", in.public, "--srt", fmt.Sprintf("127.0.0.1:%d", first+3), "--webrtc", fmt.Sprintf("127.0.0.1:%d", first+4), "--port-base", strconv.Itoa(first + perOrigin), "--log-format", "json",
-	}, withTemplate(t, flags)...)
+		// SRS would decode the audio of every publisher, for WebRTC, and end who sends what it
+		// cannot decode, as our frames are.
+		"--rtmp-to-rtc", "off",
+	}, flags...)
 	socket := filepath.Join(in.stateDir, "control.sock")
 	in.api.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
