@@ -58,7 +58,14 @@ func (s *session) stop() {
 func (s *session) hungUp() bool {
 	answer := make(chan bool, 1)
 	s.pair.loop.order(s.pair, func(_ *loop, p *Pair) { answer <- p.hungUp })
-	return <-answer
+	select {
+	case hungUp := <-answer:
+		return hungUp
+	case <-s.pair.done:
+		return s.pair.hungUp
+	case <-time.After(100 * time.Millisecond): // it was asked before Run had begun
+		return false
+	}
 }
 
 // wait returns what Run returned and how long that took.

@@ -91,11 +91,13 @@ func (l *loop) add(p *Pair) error {
 	return nil
 }
 
-// order has the loop do something with a pair.
+// order has the loop do something with a pair, unless the pair has ended with the loop.
 func (l *loop) order(p *Pair, do func(*loop, *Pair)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.orderLocked(p, do)
+	if l.running {
+		l.orderLocked(p, do)
+	}
 }
 
 func (l *loop) orderLocked(p *Pair, do func(*loop, *Pair)) {
