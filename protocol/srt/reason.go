@@ -14,13 +14,13 @@ const (
 	ReasonRogue    Reason = 4 // wrong data in the handshake
 	ReasonVersion  Reason = 8
 
-	ReasonBadRequest    Reason = 1400 // the stream id cannot be read
-	ReasonOverload      Reason = 1402
-	ReasonForbidden     Reason = 1403
-	ReasonBadMode       Reason = 1405
-	ReasonUnimplemented Reason = 1501 // the rendezvous mode
-	ReasonGateway       Reason = 1502 // the server behind cannot be used
-	ReasonDown          Reason = 1503 // there is no server behind
+	ReasonBadRequest  Reason = 1400 // the stream id cannot be read
+	ReasonOverload    Reason = 1402
+	ReasonForbidden   Reason = 1403
+	ReasonBadMode     Reason = 1405
+	ReasonUnsupported Reason = 1501 // the rendezvous mode: SRT_REJX_UNIMPLEMENTED
+	ReasonGateway     Reason = 1502 // the server behind cannot be used
+	ReasonDown        Reason = 1503 // there is no server behind
 )
 
 // StageRefused is the first stage that is a refusal: a Reason is added to it.
@@ -57,8 +57,8 @@ func (r Reason) String() string {
 		return "bad mode"
 	case ReasonForbidden:
 		return "forbidden"
-	case ReasonUnimplemented:
-		return "not implemented"
+	case ReasonUnsupported:
+		return "not supported"
 	case ReasonGateway:
 		return "the origin cannot be reached"
 	case ReasonDown:

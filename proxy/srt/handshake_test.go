@@ -332,7 +332,7 @@ func TestRefusals(t *testing.T) {
 		"denied":            {set: set{rcfg: route.Config{Access: access.Rules{Deny: deny}}}, id: "#!::r=live/x,m=publish", want: srt.ReasonForbidden},
 		"no SRT there": {id: "live/x", prep: func(e *env, _ *origin) {
 			e.bal.Update(t.Context(), balancer.Origin{ID: "o", Endpoints: balancer.Endpoints{RTMP: "127.0.0.1:1"}})
-		}, want: srt.ReasonUnimplemented},
+		}, want: srt.ReasonUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, tt.set.cfg, tt.set.rcfg)
@@ -421,7 +421,7 @@ func TestRendezvous(t *testing.T) {
 	h := c.h
 	h.Version, h.Stage = srt.Version5, srt.StageWaveAHand
 	c.send(h.Append(nil, 0, 10))
-	if why := c.refused(); why != srt.ReasonUnimplemented {
+	if why := c.refused(); why != srt.ReasonUnsupported {
 		t.Errorf("refused: %s", why)
 	}
 }

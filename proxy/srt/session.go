@@ -163,7 +163,7 @@ func reasonOf(err error) srt.Reason {
 	case errors.Is(err, access.ErrDenied):
 		return srt.ReasonForbidden
 	case errors.Is(err, route.ErrNoEndpoint):
-		return srt.ReasonUnimplemented
+		return srt.ReasonUnsupported
 	case errors.Is(err, balancer.ErrOwnerUnreachable), errors.Is(err, errNoAnswer):
 		return srt.ReasonGateway
 	}

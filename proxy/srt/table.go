@@ -82,7 +82,7 @@ func (t *table) request(p srt.Packet, from udp.Peer) {
 		}
 		t.conclude(p, h, from)
 	case srt.StageWaveAHand:
-		t.refuse(p, h, from, srt.ReasonUnimplemented)
+		t.refuse(p, h, from, srt.ReasonUnsupported)
 	default:
 		t.server.counters.malformed.Add(1)
 	}
