@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/originapi"
 )
 
@@ -38,7 +39,7 @@ func (a answer) ok() bool {
 type asker struct {
 	client  *originapi.Client
 	stop    context.Context // ends all questions
-	running gate            // the questions
+	running httplife.Gate   // the questions
 	turns   chan struct{}   // held by questions to all origins
 	times   times
 
@@ -77,7 +78,7 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 	for i, o := range origins {
 		answers[i] = answer{origin: o.ID, err: originapi.ErrNoAnswer}
 	}
-	if len(origins) == 0 || !k.running.enter() {
+	if len(origins) == 0 || !k.running.Enter() {
 		return answers
 	}
 	ctx, cancel := k.bounded(ctx)
@@ -85,7 +86,7 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 	case k.turns <- struct{}{}:
 	case <-ctx.Done():
 		cancel()
-		k.running.leave()
+		k.running.Leave()
 		return answers
 	}
 	type indexed struct {
@@ -108,7 +109,7 @@ func (k *asker) all(ctx context.Context, origins []balancer.Origin, q originapi.
 		asking.Wait()
 		cancel()
 		<-k.turns
-		k.running.leave()
+		k.running.Leave()
 	}()
 
 	for range origins {
@@ -134,10 +135,10 @@ func (k *asker) any(ctx context.Context, origins []balancer.Origin, q originapi.
 	for i, o := range origins {
 		answers[i] = answer{origin: o.ID, err: originapi.ErrNoAnswer}
 	}
-	if len(origins) == 0 || !k.running.enter() {
+	if len(origins) == 0 || !k.running.Enter() {
 		return answer{}, answers, false
 	}
-	defer k.running.leave()
+	defer k.running.Leave()
 	ctx, cancel := k.bounded(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()

@@ -8,12 +8,12 @@ import (
 
 // ServeHTTP serves one request, on whichever listener it came.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.handlers.enter() {
+	if !s.handlers.Enter() {
 		w.Header().Set("Connection", "close")
 		http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer s.handlers.leave()
+	defer s.handlers.Leave()
 	defer s.recovered(r)
 	if s.deps.RTC != nil && strings.HasPrefix(r.URL.Path, "/rtc/v1/") {
 		s.deps.RTC.ServeHTTP(w, r) // its own CORS, methods and limits

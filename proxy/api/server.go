@@ -19,11 +19,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/originapi"
 )
@@ -103,7 +103,7 @@ type Server struct {
 	ln       *listener.Listener
 	secure   *listener.Listener // with TLS, or nil
 	stopping context.CancelFunc // of the questions to origins
-	handlers gate
+	handlers httplife.Gate
 
 	client *originapi.Client
 	asker  *asker
@@ -188,58 +188,12 @@ func (s *Server) Run(ctx context.Context) error {
 		// What net/http has to say is about single clients: broken requests, hang-ups.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	listeners := s.listeners()
-	served := make(chan error, len(listeners))
-	for _, ln := range listeners {
-		go func() { served <- hs.Serve(ln) }()
-	}
-
-	var err error
-	select {
-	case err = <-served:
-		listeners = listeners[1:]
+	err := httplife.Serve(ctx, hs, s.listeners(), s.stopping, s.cfg.StopTimeout)
+	if err != nil {
 		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)
-	case <-ctx.Done():
 	}
-	s.stopping()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
-	defer cancel()
-	if hs.Shutdown(grace) != nil {
-		hs.Close()
-	}
-	for range listeners {
-		<-served // http.ErrServerClosed
-	}
-	s.handlers.close()
-	s.asker.running.close()
+	s.handlers.Close()
+	s.asker.running.Close()
 	s.client.Close()
 	return err
-}
-
-// gate counts handlers in and, once closed, lets no more in. net/http doesn't wait
-// for the handlers of connections that it closed.
-type gate struct {
-	mu     sync.Mutex // guards closed, and Add against Wait
-	closed bool
-	inside sync.WaitGroup
-}
-
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
-	}
-	g.inside.Add(1)
-	return true
-}
-
-func (g *gate) leave() { g.inside.Done() }
-
-// close waits until everyone inside has left.
-func (g *gate) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.inside.Wait()
 }

@@ -305,29 +305,6 @@ func TestPanicIsContained(t *testing.T) {
 	}
 }
 
-func TestGate(t *testing.T) {
-	var g gate
-	if !g.enter() {
-		t.Fatal("an open gate let nobody in")
-	}
-	closed := make(chan struct{})
-	go func() { g.close(); close(closed) }()
-	eventually(t, "the gate is closed", func() bool {
-		if g.enter() {
-			g.leave()
-			return false
-		}
-		return true
-	})
-	select {
-	case <-closed:
-		t.Error("close did not wait for the one inside")
-	default:
-	}
-	g.leave()
-	<-closed
-}
-
 func TestRunReportsALostListener(t *testing.T) {
 	s := New(DefaultConfig(), nil, nil, start(t, nil).Server.log)
 	s.cfg.Listen = "127.0.0.1:0"

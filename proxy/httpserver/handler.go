@@ -25,12 +25,12 @@ var (
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.handlers.enter() {
+	if !s.handlers.Enter() {
 		w.Header().Set("Connection", "close")
 		http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer s.handlers.leave()
+	defer s.handlers.Leave()
 	defer s.recovered(r)
 
 	if s.cfg.RTC != nil && strings.HasPrefix(r.URL.Path, "/rtc/v1/") {

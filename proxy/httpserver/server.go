@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
@@ -97,7 +98,7 @@ type Server struct {
 	// live is cancelled, with the cause, to end the live sessions.
 	live     context.Context
 	stopLive context.CancelCauseFunc
-	handlers gate           // requests inside ServeHTTP
+	handlers httplife.Gate  // requests inside ServeHTTP
 	sessions sync.WaitGroup // goroutines of sessions that left net/http
 
 	stats counters
@@ -178,58 +179,12 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// TLS is the listener's, which offers no HTTP/2: live streams take their connection
 	// over, which only HTTP/1.1 allows.
-	listeners := s.listeners()
-	served := make(chan error, len(listeners))
-	for _, ln := range listeners {
-		go func() { served <- hs.Serve(ln) }()
-	}
-
-	var err error
-	select {
-	case err = <-served:
-		listeners = listeners[1:]
+	err := httplife.Serve(ctx, hs, s.listeners(), func() { s.stopLive(errStopping) }, s.cfg.StopTimeout)
+	if err != nil {
 		err = fmt.Errorf("serve HTTP on %s: %w", s.cfg.Listen, err)
-	case <-ctx.Done():
 	}
-	s.stopLive(errStopping)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
-	defer cancel()
-	if hs.Shutdown(grace) != nil {
-		hs.Close()
-	}
-	for range listeners {
-		<-served // http.ErrServerClosed
-	}
-	s.handlers.close() // handlers first: they start sessions
+	s.handlers.Close() // handlers first: they start sessions
 	s.sessions.Wait()
 	s.pool.CloseIdleConnections()
 	return err
-}
-
-// gate counts handlers in and, once closed, lets no more in. net/http doesn't wait
-// for the handlers of connections that it closed.
-type gate struct {
-	mu     sync.Mutex // guards closed, and Add against Wait
-	closed bool
-	inside sync.WaitGroup
-}
-
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
-	}
-	g.inside.Add(1)
-	return true
-}
-
-func (g *gate) leave() { g.inside.Done() }
-
-// close waits until everyone inside has left.
-func (g *gate) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.inside.Wait()
 }
