@@ -143,7 +143,7 @@ func (p *Proxy) Listen() error {
 	if err := p.api.Listen(); err != nil {
 		p.rtmp.Close()
 		p.http.Close()
-		return err
+		return fmt.Errorf("listen for the HTTP API: %w", err)
 	}
 	if err := p.srt.Listen(); err != nil {
 		p.rtmp.Close()

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -94,14 +93,14 @@ type Deps struct {
 
 // Server serves the API.
 type Server struct {
+	listener.Set // HTTP and, with TLS, HTTPS
+
 	cfg     Config
 	deps    Deps
 	log     *slog.Logger
 	handler http.Handler
 	began   time.Time
 
-	ln       *listener.Listener
-	secure   *listener.Listener // with TLS, or nil
 	stopping context.CancelFunc // of the questions to origins
 	handlers httplife.Gate
 
@@ -126,55 +125,8 @@ func New(cfg Config, deps Deps) *Server {
 }
 
 // Listen binds the addresses, or none.
-func (s *Server) Listen() (err error) {
-	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
-		return fmt.Errorf("listen for the HTTP API on %s: %w", s.cfg.Listen, err)
-	}
-	if s.cfg.ListenTLS == "" {
-		return nil
-	}
-	cfg := s.cfg.Listener
-	cfg.TLS = s.cfg.TLS
-	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
-		s.ln.Close()
-		return fmt.Errorf("listen for the HTTP API with TLS on %s: %w", s.cfg.ListenTLS, err)
-	}
-	return nil
-}
-
-// Addr is where the server listens, after Listen.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
-
-// AddrTLS is where it serves with TLS, nil for nowhere.
-func (s *Server) AddrTLS() net.Addr {
-	if s.secure == nil {
-		return nil
-	}
-	return s.secure.Addr()
-}
-
-// SetPerIP changes the limit of connections of one client address, see listener.Config.
-func (s *Server) SetPerIP(n int) {
-	for _, ln := range s.listeners() {
-		ln.SetPerIP(n)
-	}
-}
-
-// listeners are those that there are.
-func (s *Server) listeners() []*listener.Listener {
-	if s.secure == nil {
-		return []*listener.Listener{s.ln}
-	}
-	return []*listener.Listener{s.ln, s.secure}
-}
-
-// Close frees the addresses of a server that will not Run.
-func (s *Server) Close() error {
-	var err error
-	for _, ln := range s.listeners() {
-		err = errors.Join(err, ln.Close())
-	}
-	return err
+func (s *Server) Listen() error {
+	return s.Set.Listen(s.cfg.Listen, s.cfg.ListenTLS, s.cfg.TLS, s.cfg.Listener)
 }
 
 // Run serves until ctx is cancelled and returns when all answers have ended. A
@@ -188,7 +140,7 @@ func (s *Server) Run(ctx context.Context) error {
 		// What net/http has to say is about single clients: broken requests, hang-ups.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	err := httplife.Serve(ctx, hs, s.listeners(), s.stopping, s.cfg.StopTimeout)
+	err := httplife.Serve(ctx, hs, s.Listeners(), s.stopping, s.cfg.StopTimeout)
 	if err != nil {
 		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)
 	}

@@ -311,7 +311,7 @@ func TestRunReportsALostListener(t *testing.T) {
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	s.ln.Close()
+	s.Close()
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "serve HTTP on") {
 		t.Errorf("Run: %v", err)
 	}

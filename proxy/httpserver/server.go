@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"sync"
@@ -83,6 +82,8 @@ var errStopping = errors.New("the proxy is stopping")
 
 // Server serves HTTP clients.
 type Server struct {
+	listener.Set // HTTP and, with TLS, HTTPS
+
 	cfg    Config
 	router *route.Router
 	log    *slog.Logger
@@ -91,9 +92,7 @@ type Server struct {
 	files  *httputil.ReverseProxy
 	pool   *http.Transport
 
-	ln     *listener.Listener
-	secure *listener.Listener // with TLS, or nil
-	ids    atomic.Int64       // the last session's
+	ids atomic.Int64 // the last session's
 
 	// live is cancelled, with the cause, to end the live sessions.
 	live     context.Context
@@ -114,56 +113,9 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 	return s
 }
 
-// SetPerIP changes the limit of connections of one client address, see listener.Config.
-func (s *Server) SetPerIP(n int) {
-	for _, ln := range s.listeners() {
-		ln.SetPerIP(n)
-	}
-}
-
-// listeners are those that there are.
-func (s *Server) listeners() []*listener.Listener {
-	if s.secure == nil {
-		return []*listener.Listener{s.ln}
-	}
-	return []*listener.Listener{s.ln, s.secure}
-}
-
 // Listen binds the addresses, or none.
-func (s *Server) Listen() (err error) {
-	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
-		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Listen, err)
-	}
-	if s.cfg.ListenTLS == "" {
-		return nil
-	}
-	cfg := s.cfg.Listener
-	cfg.TLS = s.cfg.TLS
-	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
-		s.ln.Close()
-		return fmt.Errorf("listen for HTTP with TLS on %s: %w", s.cfg.ListenTLS, err)
-	}
-	return nil
-}
-
-// Addr is where the server listens, after Listen.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
-
-// AddrTLS is where it serves with TLS, nil for nowhere.
-func (s *Server) AddrTLS() net.Addr {
-	if s.secure == nil {
-		return nil
-	}
-	return s.secure.Addr()
-}
-
-// Close frees the addresses of a server that will not Run.
-func (s *Server) Close() error {
-	var err error
-	for _, ln := range s.listeners() {
-		err = errors.Join(err, ln.Close())
-	}
-	return err
+func (s *Server) Listen() error {
+	return s.Set.Listen(s.cfg.Listen, s.cfg.ListenTLS, s.cfg.TLS, s.cfg.Listener)
 }
 
 // Run serves until ctx is cancelled, ends every session and returns when all of
@@ -179,7 +131,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// TLS is the listener's, which offers no HTTP/2: live streams take their connection
 	// over, which only HTTP/1.1 allows.
-	err := httplife.Serve(ctx, hs, s.listeners(), func() { s.stopLive(errStopping) }, s.cfg.StopTimeout)
+	err := httplife.Serve(ctx, hs, s.Listeners(), func() { s.stopLive(errStopping) }, s.cfg.StopTimeout)
 	if err != nil {
 		err = fmt.Errorf("serve HTTP on %s: %w", s.cfg.Listen, err)
 	}

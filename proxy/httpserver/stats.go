@@ -87,11 +87,7 @@ func (s *Server) Stats() Stats {
 		st.BytesOut += out
 	}
 	c.mu.Unlock()
-	if s.ln != nil {
-		for _, ln := range s.listeners() {
-			st.Clients = st.Clients.Plus(ln.Stats())
-		}
-	}
+	st.Clients = s.Set.Stats()
 	return st
 }
 

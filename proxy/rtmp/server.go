@@ -13,7 +13,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -55,13 +54,13 @@ const (
 
 // Server serves RTMP clients.
 type Server struct {
+	listener.Set // RTMP and, with TLS, RTMPS
+
 	cfg    Config
 	router *route.Router
 	relay  *relay.Relay
 	log    *slog.Logger
 
-	ln          *listener.Listener
-	secure      *listener.Listener // of RTMPS, or nil
 	handshaking atomic.Int64
 	most        atomic.Int64 // of those, see Config.Handshaking
 	realIP      atomic.Bool
@@ -92,45 +91,12 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 func (s *Server) Adjust(handshaking int, realIP bool, perIP int) {
 	s.most.Store(int64(cmp.Or(handshaking, defaultHandshaking)))
 	s.realIP.Store(realIP)
-	for _, ln := range s.listeners() {
-		ln.SetPerIP(perIP)
-	}
-}
-
-// listeners are those that there are.
-func (s *Server) listeners() []*listener.Listener {
-	if s.secure == nil {
-		return []*listener.Listener{s.ln}
-	}
-	return []*listener.Listener{s.ln, s.secure}
+	s.SetPerIP(perIP)
 }
 
 // Listen binds the addresses, or none.
-func (s *Server) Listen() (err error) {
-	if s.ln, err = listener.Listen(s.cfg.Listen, s.cfg.Listener); err != nil {
-		return err
-	}
-	if s.cfg.ListenTLS == "" {
-		return nil
-	}
-	cfg := s.cfg.Listener
-	cfg.TLS = s.cfg.TLS
-	if s.secure, err = listener.Listen(s.cfg.ListenTLS, cfg); err != nil {
-		s.ln.Close()
-		return fmt.Errorf("with TLS: %w", err)
-	}
-	return nil
-}
-
-// Addr is where the server listens, once Listen has returned.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
-
-// AddrTLS is where it serves RTMPS, nil for nowhere.
-func (s *Server) AddrTLS() net.Addr {
-	if s.secure == nil {
-		return nil
-	}
-	return s.secure.Addr()
+func (s *Server) Listen() error {
+	return s.Set.Listen(s.cfg.Listen, s.cfg.ListenTLS, s.cfg.TLS, s.cfg.Listener)
 }
 
 // Stats are the server's counters.
@@ -143,20 +109,7 @@ type Stats struct {
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
-	all := Stats{Handshaking: s.handshaking.Load(), Panics: s.panics.Load()}
-	for _, ln := range s.listeners() {
-		all.Stats = all.Stats.Plus(ln.Stats())
-	}
-	return all
-}
-
-// Close frees the addresses of a server that will not Run.
-func (s *Server) Close() error {
-	var err error
-	for _, ln := range s.listeners() {
-		err = errors.Join(err, ln.Close())
-	}
-	return err
+	return Stats{Stats: s.Set.Stats(), Handshaking: s.handshaking.Load(), Panics: s.panics.Load()}
 }
 
 // Run serves clients until ctx is cancelled, then ends their sessions and waits
@@ -171,7 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 		_ = s.Close()
 	})
 	defer stop()
-	for _, ln := range s.listeners() {
+	for _, ln := range s.Listeners() {
 		g.Go(func() error { return s.accept(ctx, ln, sessions) })
 	}
 	return g.Wait()
