@@ -117,17 +117,23 @@ type Lease struct {
 	// Pin tells apart the pins that one stream had over time, so that the
 	// release of a session of a dead origin does not touch the pin that followed.
 	Pin uint64
-	// Refused is for Release: the origin refused this publish without a word. After
-	// MaxRefusals in a row, with no other publisher, the stream goes to another origin.
-	Refused bool
+	// Served and Refused are for Release of a publish: the origin accepted it, or it
+	// refused without a word. After MaxRefusals in a row, with no other publisher, the
+	// stream goes to another origin; after the first, if a publish that was served
+	// ended there less than ReturnTime ago. Neither is set if it never came to that.
+	Served, Refused bool
 }
 
 // MaxRefusals is after how many refused publishes in a row a stream is not sent to
 // its origin again. SRS refuses a publish while it still unmounts the HTTP-FLV stream of
 // the one before (ERROR_STREAM_DISPOSING), and from then on takes the stream for busy,
 // for ever (SrsLiveSource::on_publish fails halfway). An origin that refuses for a
-// reason, a hook or a second publisher, is not left at the first word.
-const MaxRefusals = 3
+// reason, a hook or a second publisher, is not left at the first word; ReturnTime is for
+// how long after a publish that was accepted that reason is the unlikely one.
+const (
+	MaxRefusals = 3
+	ReturnTime  = 30 * time.Second
+)
 
 // Status is an origin with what the balancer knows of it.
 type Status struct {

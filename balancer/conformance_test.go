@@ -23,6 +23,7 @@ func conformance(t *testing.T, open func(t *testing.T, idle time.Duration) Balan
 		"idle pin waits for its publisher":    testIdle,
 		"a pin without publisher goes":        testNeverPublished,
 		"refused again and again":             testRefused,
+		"refused when it comes back":          testRefusedOnReturn,
 		"draining":                            testDraining,
 		"excluded":                            testExcluded,
 		"dial failures eject":                 testEjection,
@@ -205,18 +206,14 @@ func testRefused(t *testing.T, open func(time.Duration) Balancer) {
 	for range MaxRefusals - 1 {
 		refused()
 	}
-	release(t, b, pick(t, b, "a", Publish)) // this one was accepted: it begins anew
-	for range MaxRefusals - 1 {
-		refused()
-	}
+	nothing := pick(t, b, "a", Publish) // this one never came to that
+	release(t, b, nothing)
 	first := pick(t, b, "a", Publish)
 	for range MaxRefusals { // a second publisher is refused for a reason
 		refused()
 	}
 	release(t, b, first)
-	for range MaxRefusals {
-		refused()
-	}
+	refused()
 	moved := pick(t, b, "a", Publish)
 	if moved.Origin.ID == home {
 		t.Error("sent to where it was refused")
@@ -236,6 +233,37 @@ func testRefused(t *testing.T, open func(time.Duration) Balancer) {
 	release(t, b, moved)
 	for range MaxRefusals + 1 {
 		refused()
+	}
+}
+
+// A publisher that was served here a moment ago is sent on at its first refusal.
+func testRefusedOnReturn(t *testing.T, open func(time.Duration) Balancer) {
+	b := open(time.Minute)
+	addOrigins(t, b, 2)
+	player := pick(t, b, "a", Play)
+	refused := func() string {
+		t.Helper()
+		l := pick(t, b, "a", Publish)
+		l.Refused = true
+		release(t, b, l)
+		return l.Origin.ID
+	}
+	refused()
+	if home := refused(); home != player.Origin.ID {
+		t.Fatalf("sent to %s after one refusal", home)
+	}
+	served := pick(t, b, "a", Publish)
+	served.Served = true
+	release(t, b, served)
+	if home := refused(); home != player.Origin.ID {
+		t.Fatalf("sent to %s before it was refused", home)
+	}
+	after := pick(t, b, "a", Publish)
+	if after.Origin.ID == player.Origin.ID {
+		t.Error("sent back to where it was refused")
+	}
+	if after.Pin <= player.Pin {
+		t.Errorf("the new pin %d is not above the old one %d", after.Pin, player.Pin)
 	}
 }
 

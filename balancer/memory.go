@@ -59,8 +59,9 @@ type pin struct {
 	origin     *entry
 	publishers int
 	players    int
-	published  bool // had a publisher once
-	refusals   int  // of publishes in a row, while nobody else published
+	published  bool      // had a publisher once
+	refusals   int       // of publishes in a row, while nobody else published
+	servedAt   time.Time // when a publish that was accepted ended
 	idleSince  time.Time
 	idleAt     *list.Element // nil while it has sessions
 }
@@ -209,16 +210,18 @@ func (m *Memory) countRefusalLocked(p *pin, l Lease) {
 	switch {
 	case l.Role != Publish:
 		return
+	case l.Served:
+		p.refusals, p.servedAt = 0, time.Now()
+		return
 	case !l.Refused:
-		p.refusals = 0
 		return
 	case p.publishers > 0 || m.streams[p.stream] != p:
 		return
 	}
-	if p.refusals++; p.refusals < MaxRefusals {
+	now := time.Now()
+	if p.refusals++; p.refusals < MaxRefusals && now.Sub(p.servedAt) > ReturnTime {
 		return
 	}
-	now := time.Now()
 	e := leastLoaded(m.availableLocked(now, []string{p.origin.ID}), rand.IntN)
 	if e == nil || !m.roomLocked() {
 		return

@@ -30,6 +30,9 @@ type session struct {
 	peer   string // the client's address and port
 	opened time.Time
 
+	live context.Context         // until it has to end
+	end  context.CancelCauseFunc // of live
+
 	client *listener.Conn
 	origin *route.Conn
 	pair   atomic.Pointer[relay.Pair]
@@ -51,10 +54,12 @@ func (ses *session) bytes() (in, out int64) {
 // serveLive asks the origin of the stream and relays its answer.
 func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	ses := &session{id: s.ids.Add(1), stream: s.router.Stream(t.stream), peer: r.RemoteAddr, opened: time.Now()}
+	ses.live, ses.end = context.WithCancelCause(s.live)
 	s.stats.begin(ses)
 	handedOn := false
 	defer func() {
 		if !handedOn {
+			ses.end(nil)
 			s.stats.end(ses)
 		}
 	}()
@@ -63,10 +68,11 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	// server ends the wait for an origin too.
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(s.live, func() { cancel(context.Cause(s.live)) })()
+	defer context.AfterFunc(ses.live, func() { cancel(context.Cause(ses.live)) })()
 
 	var head *answerHead
 	req := route.Request{Stream: ses.stream, Role: balancer.Play, Proto: route.HTTP, Client: header.Client(r)}
+	req.Moved = func() { ses.end(route.ErrMoved) }
 	conn, err := s.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) (err error) {
 		head, err = s.ask(ctx, c, r, t)
 		return err
@@ -189,6 +195,7 @@ func (s *Server) takeOver(w http.ResponseWriter, r *http.Request, ses *session, 
 func (s *Server) runSession(ses *session, head *answerHead, early []byte, unchunked bool) {
 	defer s.sessions.Done()
 	defer s.stats.end(ses)
+	defer ses.end(nil)
 	defer ses.client.Close()
 	defer ses.origin.Close()
 	defer func() {
@@ -205,7 +212,7 @@ func (s *Server) runSession(ses *session, head *answerHead, early []byte, unchun
 			p := s.relay.Pair(ses.client.TCPConn, ses.origin.TCPConn)
 			p.TLS = ses.client.TLS()
 			ses.pair.Store(p)
-			err = p.Run(s.live)
+			err = p.Run(ses.live)
 		}
 	}
 	in, out := ses.bytes()
@@ -218,7 +225,7 @@ func (s *Server) open(ses *session, head *answerHead, early []byte, unchunked bo
 	deadline := time.Now().Add(writeTimeout)
 	_ = ses.client.SetWriteDeadline(deadline)
 	_ = ses.origin.SetWriteDeadline(deadline)
-	defer context.AfterFunc(s.live, func() { _ = ses.client.SetWriteDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ses.live, func() { _ = ses.client.SetWriteDeadline(time.Unix(1, 0)) })()
 
 	out := head.forClient(unchunked)
 	if !unchunked {

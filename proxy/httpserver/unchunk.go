@@ -12,7 +12,7 @@ import (
 // unchunk relays a chunked body to an HTTP/1.0 client, which knows no chunks (RFC
 // 9112 section 6.1). It copies in user space; such clients are rare.
 func (s *Server) unchunk(ses *session, rest []byte) error {
-	ctx, cancel := context.WithCancelCause(s.live)
+	ctx, cancel := context.WithCancelCause(ses.live)
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() {
 		_ = ses.client.SetDeadline(time.Unix(1, 0))

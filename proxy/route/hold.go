@@ -14,7 +14,11 @@ type Held struct {
 
 	router *Router
 	closed atomic.Bool
+	moved  atomic.Bool
 }
+
+// Moved tells what Request.Moved does, to who looks now and then.
+func (h *Held) Moved() bool { return h.moved.Load() }
 
 // Hold takes a session of datagrams to the origin of its stream: as Connect, but
 // take has to do all that is to be done with an origin. It fails with an error of Retry
@@ -29,19 +33,31 @@ func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Co
 	if err != nil {
 		return nil, err
 	}
-	return &Held{Lease: lease, router: r}, nil
+	h := &Held{Lease: lease, router: r}
+	if req.Role == balancer.Play {
+		r.streams.play(lease, h, func() {
+			h.moved.Store(true)
+			if req.Moved != nil {
+				req.Moved()
+			}
+		})
+	}
+	return h, nil
 }
 
-// Publishes says that a client publishes the stream of the lease, until Close; see
-// Conn.Publishes.
+// Publishes says that a client publishes the stream of the lease, until Close, which
+// the origin has accepted; see Conn.Publishes and Conn.Accepted.
 func (h *Held) Publishes(client netip.Addr) {
-	h.router.publishers.add(h.Lease.Stream, publisher{h, client, h.Lease.Origin.ID})
+	h.router.streams.publish(h.Lease, h, client)
+	h.router.streams.accept(h.Lease, h)
 }
 
 // Close gives the lease back. Calls after the first do nothing.
 func (h *Held) Close() {
 	if h.closed.CompareAndSwap(false, true) {
-		h.router.publishers.remove(h.Lease.Stream, h)
-		h.router.release(h.Lease)
+		h.router.streams.remove(h.Lease.Stream, h)
+		l := h.Lease
+		l.Served = l.Role == balancer.Publish // or it would not be held
+		h.router.release(l)
 	}
 }

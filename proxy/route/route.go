@@ -74,7 +74,14 @@ type Request struct {
 	Proto  Proto
 	// Client is whose session it is.
 	Client netip.AddrPort
+	// Moved, if set, is called when the stream of a player that is here is published
+	// at another origin than the player's: it can only come back. The call is on a
+	// goroutine of its own, at most once, and may come after the session's end.
+	Moved func()
 }
+
+// ErrMoved is for the sessions that Request.Moved ends.
+var ErrMoved = errors.New("the stream is now at another origin")
 
 // Router connects sessions to origins.
 type Router struct {
@@ -86,7 +93,7 @@ type Router struct {
 	dialer   net.Dialer
 	sessions atomic.Int64
 
-	publishers     publishers
+	streams        streams
 	toldSourceless atomic.Bool // see sourceless
 }
 
@@ -152,8 +159,8 @@ type Conn struct {
 	router *Router
 	source netip.Addr // that it was dialed from, if it has one of its own
 	closed atomic.Bool
-	// refused tells that the origin refused the publish.
-	refused atomic.Bool
+	// accepted and refused tell what the origin said to the publish, if anything.
+	accepted, refused atomic.Bool
 	// held tells that the Conn was handed out, and Close gives the lease back;
 	// until then the lease is Connect's, whatever a try function does.
 	held atomic.Bool
@@ -166,17 +173,22 @@ func (c *Conn) Close() error {
 		c.router.releaseSource(c.source)
 	}
 	if c.held.CompareAndSwap(true, false) {
-		c.router.publishers.remove(c.Lease.Stream, c)
+		c.router.streams.remove(c.Lease.Stream, c)
 		l := c.Lease
-		l.Refused = c.refused.Load()
+		l.Served, l.Refused = c.accepted.Load(), c.refused.Load()
 		c.router.release(l)
 	}
 	return err
 }
 
-// Refused notes that the origin refused the publish: one that does so again and again
-// is not asked again.
-func (c *Conn) Refused() { c.refused.Store(true) }
+// Refuse closes c after its origin refused the publish without a word, and tells
+// whether the stream is to be published at another origin now (see balancer.MaxRefusals).
+func (c *Conn) Refuse(ctx context.Context) (elsewhere bool) {
+	c.refused.Store(true)
+	c.Close()
+	o, err := c.router.Lookup(ctx, c.Lease.Stream)
+	return err == nil && o.ID != c.Lease.Origin.ID
+}
 
 // release ends a session.
 func (r *Router) release(l balancer.Lease) {
@@ -219,6 +231,9 @@ func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.
 		return nil, err
 	}
 	conn.held.Store(true)
+	if req.Role == balancer.Play && req.Moved != nil {
+		r.streams.play(conn.Lease, conn, req.Moved)
+	}
 	return conn, nil
 }
 

@@ -12,14 +12,25 @@ import (
 	"srs-proxy/proxy/relay"
 )
 
-// relayMessages relays whole messages both ways, for an origin whose message
-// stream has another id than the one the client was given. No server known does
-// that for a first stream; it costs a copy and a decoder each way.
-func (u *upstream) relayMessages(ctx context.Context) (relay.Result, error) {
+// renumberPublish sends publish or play to an origin whose message stream has another
+// id than the one the client was given.
+func (u *upstream) renumberPublish() error {
 	p := &u.session.prelude
 	if !p.in.AtBoundary() {
-		return relay.Result{}, errors.New("publish or play came inside another message, and the origin numbers its streams otherwise")
+		return errors.New("publish or play came inside another message, and the origin numbers its streams otherwise")
 	}
+	// The origin has the client's chunk size from the replay; told again, our
+	// writer and it agree.
+	u.out = rtmp.NewWriter(u.conn.TCPConn)
+	if err := u.out.SetChunkSize(p.in.ChunkSize()); err != nil {
+		return err
+	}
+	return u.out.WriteMessage(renumber(p.last, clientStreamID, u.streamID))
+}
+
+// relayMessages relays whole messages both ways after renumberPublish. No server
+// known needs that for a first stream; it costs a copy and a decoder each way.
+func (u *upstream) relayMessages(ctx context.Context) (relay.Result, error) {
 	wake := func() {
 		_ = u.session.client.SetDeadline(time.Unix(1, 0))
 		_ = u.conn.SetDeadline(time.Unix(1, 0))
@@ -27,18 +38,9 @@ func (u *upstream) relayMessages(ctx context.Context) (relay.Result, error) {
 	stop := context.AfterFunc(ctx, wake)
 	defer stop()
 
-	// The origin has the client's chunk size from the replay; told again, our
-	// writer and it agree.
-	out := rtmp.NewWriter(u.conn.TCPConn)
-	if err := out.SetChunkSize(p.in.ChunkSize()); err != nil {
-		return relay.Result{}, err
-	}
-	if err := out.WriteMessage(renumber(p.last, clientStreamID, u.streamID)); err != nil {
-		return relay.Result{}, err
-	}
 	var fromClient, fromOrigin atomic.Int64
 	up := make(chan error, 1)
-	go u.copyUp(out, &fromClient, wake, up)
+	go u.copyUp(&fromClient, wake, up)
 	err := u.copyDown(&fromOrigin)
 	wake()
 	upErr := <-up
@@ -56,13 +58,13 @@ func (u *upstream) relayMessages(ctx context.Context) (relay.Result, error) {
 }
 
 // copyUp is the goroutine of the client's messages.
-func (u *upstream) copyUp(out *rtmp.Writer, moved *atomic.Int64, wake func(), done chan<- error) {
+func (u *upstream) copyUp(moved *atomic.Int64, wake func(), done chan<- error) {
 	p := &u.session.prelude
 	for {
 		m, err := p.in.ReadMessage()
 		if err == nil {
 			moved.Add(int64(len(m.Payload)))
-			err = out.WriteMessage(renumber(m, clientStreamID, u.streamID))
+			err = u.out.WriteMessage(renumber(m, clientStreamID, u.streamID))
 		}
 		if err != nil {
 			wake()

@@ -45,10 +45,12 @@ type prelude struct {
 	streamID uint32       // the message stream of publish or play
 
 	last     rtmp.Message // publish or play itself
-	answered []answer     // what the origin must not answer again
+	answered answers
 }
 
-// answer is a command that was answered here.
+// answers are the commands that were answered here.
+type answers []answer
+
 type answer struct {
 	tid  float64
 	kind answerKind
@@ -63,18 +65,18 @@ const (
 )
 
 // awaits tells whether the origin has yet to answer a command of that kind.
-func (p *prelude) awaits(kind answerKind) bool {
-	return slices.ContainsFunc(p.answered, func(a answer) bool { return a.kind == kind })
+func (a answers) awaits(kind answerKind) bool {
+	return slices.ContainsFunc(a, func(a answer) bool { return a.kind == kind })
 }
 
 // settle takes the first answer with that transaction off the list.
-func (p *prelude) settle(tid float64) (answerKind, bool) {
-	i := slices.IndexFunc(p.answered, func(a answer) bool { return a.tid == tid })
+func (a *answers) settle(tid float64) (answerKind, bool) {
+	i := slices.IndexFunc(*a, func(a answer) bool { return a.tid == tid })
 	if i < 0 {
 		return 0, false
 	}
-	kind := p.answered[i].kind
-	p.answered = slices.Delete(p.answered, i, i+1)
+	kind := (*a)[i].kind
+	*a = slices.Delete(*a, i, i+1)
 	return kind, true
 }
 
@@ -157,7 +159,7 @@ func (p *prelude) command(c rtmp.Command) (done bool, err error) {
 	}
 	// Calls such as Haivision's _checkbw: SRS answers them with null before
 	// createStream and leaves them unanswered after it; then the origin may.
-	if c.TransactionID == 0 || p.awaits(createStream) {
+	if c.TransactionID == 0 || p.answered.awaits(createStream) {
 		return false, nil
 	}
 	return false, p.result(c, otherCommand, nil)

@@ -41,23 +41,46 @@ func (s *session) run(ctx context.Context) {
 		s.logEnd("client left before publish or play", err, relay.Result{})
 		return
 	}
-	up, err := s.connect(ctx)
+	up, err := s.upstream(ctx, cancel)
 	if err != nil {
 		s.refuse(describe(err))
 		s.logEnd("session refused", err, relay.Result{})
 		return
 	}
 	defer up.conn.Close()
-	s.log = s.log.With("role", s.prelude.role.String(), "stream", s.stream.String(), "origin", up.conn.Lease.Origin.ID)
-	s.log.Info("session open")
-	if s.prelude.role == balancer.Publish {
-		up.conn.Publishes(s.client.IP)
-	}
 	result, err := up.relay(ctx)
-	if s.prelude.role == balancer.Publish && errors.Is(err, errRefused) {
-		up.conn.Refused()
-	}
 	s.logEnd("session closed", err, result)
+}
+
+// upstream takes the session to an origin. That of a publisher has accepted it.
+func (s *session) upstream(ctx context.Context, cancel context.CancelCauseFunc) (*upstream, error) {
+	log := s.log
+	for {
+		up, err := s.connect(ctx, func() { cancel(route.ErrMoved) })
+		if err != nil {
+			return nil, err
+		}
+		s.log = log.With("role", s.prelude.role.String(), "stream", s.stream.String(), "origin", up.conn.Lease.Origin.ID)
+		if s.prelude.role != balancer.Publish {
+			s.log.Info("session open")
+			return up, nil
+		}
+		up.conn.Publishes(s.client.IP)
+		err = up.awaitAccepted(ctx)
+		if err == nil {
+			up.conn.Accepted()
+			s.log.Info("session open")
+			return up, nil
+		}
+		if !errors.Is(err, errRefused) || ctx.Err() != nil {
+			up.conn.Close()
+			return nil, err
+		}
+		if !up.conn.Refuse(ctx) {
+			return nil, err
+		}
+		s.log.Warn("origin refused a publish that it should take, trying another")
+	}
 }
 
 // identify answers the client until it says what it wants.
@@ -105,9 +128,9 @@ func (s *session) setDeadline(ctx context.Context, d time.Duration) {
 
 // connect takes the session to its origin, which has accepted the connection and
 // told its message stream when connect returns.
-func (s *session) connect(ctx context.Context) (*upstream, error) {
+func (s *session) connect(ctx context.Context, moved func()) (*upstream, error) {
 	var up *upstream
-	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr()}
+	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr(), Moved: moved}
 	_, err := s.server.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) error {
 		up = newUpstream(s, c)
 		return up.open(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"srs-proxy/protocol/amf0"
@@ -24,6 +25,7 @@ type upstream struct {
 	session *session
 	conn    *route.Conn
 	in      *rtmp.Reader
+	out     *rtmp.Writer // of renumberPublish
 
 	// fullHeaders says that the origin is known to begin each message with a full
 	// header (SRS does): the client can follow it from any boundary on.
@@ -33,6 +35,9 @@ type upstream struct {
 	inherits map[uint32]bool
 	streamID uint32 // what the origin's first createStream gave
 	created  bool   // it has answered that one
+	accepted bool   // it has accepted publish or play
+	// answered are the client's commands that the origin must not answer again.
+	answered answers
 }
 
 // refusal is an origin's own _error.
@@ -41,7 +46,10 @@ type refusal struct{ description string }
 func (r refusal) Error() string { return "the origin refused: " + r.description }
 
 func newUpstream(s *session, c *route.Conn) *upstream {
-	return &upstream{session: s, conn: c, inherits: make(map[uint32]bool), streamID: clientStreamID}
+	return &upstream{
+		session: s, conn: c, inherits: make(map[uint32]bool), streamID: clientStreamID,
+		answered: slices.Clone(s.prelude.answered),
+	}
 }
 
 // open speaks with the origin as the client did, up to createStream, and then
@@ -69,12 +77,13 @@ func (u *upstream) open(ctx context.Context) error {
 	if err := u.awaitStream(); err != nil {
 		return err
 	}
-	if u.streamID == clientStreamID {
-		// The rest as it came: the origin's decoder is now where the client's
-		// encoder is.
-		if _, err := origin.Write(p.raw[p.publishAt:]); err != nil {
-			return fmt.Errorf("replay: %w", err)
+	if u.streamID != clientStreamID {
+		if err := u.renumberPublish(); err != nil {
+			return err
 		}
+	} else if _, err := origin.Write(p.raw[p.publishAt:]); err != nil {
+		// The rest as it came: the origin's decoder is now where the client's encoder is.
+		return fmt.Errorf("replay: %w", err)
 	}
 	return u.conn.SetDeadline(time.Time{})
 }
@@ -90,7 +99,7 @@ func (u *upstream) setDeadline(ctx context.Context, d time.Duration) {
 // createStream: the client's stream is that one. SRS leaves further ones
 // unanswered if FCPublish came before.
 func (u *upstream) awaitStream() error {
-	for !u.created && u.session.prelude.awaits(createStream) {
+	for !u.created && u.answered.awaits(createStream) {
 		m, err := u.in.ReadMessage()
 		if isHangup(err) {
 			return fmt.Errorf("%w: %w", errRefused, err)
@@ -137,7 +146,7 @@ func (u *upstream) swallow(c rtmp.Command) (bool, error) {
 	default:
 		return false, nil
 	}
-	kind, ok := u.session.prelude.settle(c.TransactionID)
+	kind, ok := u.answered.settle(c.TransactionID)
 	if !ok {
 		return false, nil
 	}
@@ -174,23 +183,32 @@ func (u *upstream) relay(ctx context.Context) (relay.Result, error) {
 	return pair.Bytes(), err
 }
 
+// awaitAccepted passes the origin's messages until it has accepted the publish. The
+// client's bytes wait meanwhile: they are for the origin that does.
+func (u *upstream) awaitAccepted(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { u.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for !u.accepted {
+		if err := u.passNext(); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
 // prologue passes the origin's messages until it has accepted publish or play and
 // its bytes can be relayed as they are.
 func (u *upstream) prologue() error {
-	for accepted := false; !accepted || !u.canSplice(); {
-		m, err := u.in.ReadMessage()
-		if isHangup(err) && !accepted {
-			// SRS hangs up without a word when a hook or its security refuses.
-			u.session.refuse(errRefused.Error())
-			return errRefused
-		}
-		if err != nil {
+	for !u.accepted || !u.canSplice() {
+		if err := u.passNext(); err != nil {
+			if errors.Is(err, errRefused) {
+				u.session.refuse(errRefused.Error())
+			}
 			return err
 		}
-		if err := u.pass(m); err != nil {
-			return err
-		}
-		accepted = accepted || accepts(m)
 	}
 	if out := u.session.prelude.out; out.ChunkSize() != u.in.ChunkSize() {
 		if err := out.SetChunkSize(u.in.ChunkSize()); err != nil {
@@ -200,6 +218,19 @@ func (u *upstream) prologue() error {
 	// What was read beyond the last message.
 	_, err := u.session.client.Write(u.in.Buffered())
 	return err
+}
+
+// passNext passes the origin's next message.
+func (u *upstream) passNext() error {
+	m, err := u.in.ReadMessage()
+	if isHangup(err) && !u.accepted {
+		return errRefused // SRS hangs up without a word when a hook or its security refuses
+	}
+	if err != nil {
+		return err
+	}
+	u.accepted = u.accepted || accepts(m)
+	return u.pass(m)
 }
 
 // accepts tells whether a message is the origin's word on publish or play: its

@@ -108,7 +108,13 @@ func (s *session) place() {
 }
 
 func (s *session) routed() route.Request {
-	return route.Request{Stream: s.stream, Role: s.role, Proto: route.SRT, Client: s.peer.Addr}
+	return route.Request{Stream: s.stream, Role: s.role, Proto: route.SRT, Client: s.peer.Addr, Moved: func() {
+		s.table.sh.Post(func() {
+			if s.ended == nil {
+				s.shutdown(route.ErrMoved)
+			}
+		})
+	}}
 }
 
 // try does the handshake with one origin. It runs on place's goroutine.

@@ -95,7 +95,7 @@ func (s *Server) find(username string) *session {
 }
 
 // watch ends the sessions of origins that are gone, or whose process is another one
-// now, and keeps the routes of the others known.
+// now, and of players whose stream is elsewhere by now, and keeps the routes of the others known.
 func (s *Server) watch(ctx context.Context, now time.Time) {
 	s.mu.Lock()
 	all := make([]*session, 0, len(s.sessions))
@@ -118,6 +118,10 @@ func (s *Server) watch(ctx context.Context, now time.Time) {
 		origin := ses.held.Lease.Origin
 		if now, ok := service[origin.ID]; !ok || now != origin.Service {
 			s.finish(ses.username, errOriginGone)
+			continue
+		}
+		if ses.held.Moved() {
+			s.finish(ses.username, route.ErrMoved)
 			continue
 		}
 		if now.Sub(ses.stored) >= routeRefresh {

@@ -1,0 +1,159 @@
+package route
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"srs-proxy/balancer"
+	"srs-proxy/protocol/streamurl"
+)
+
+func TestPublisher(t *testing.T) {
+	e := newEnv(t, Config{})
+	e.origin("o0")
+	want := func(name, client string) {
+		t.Helper()
+		addr, origin, ok := e.router.Publisher(stream(name))
+		switch {
+		case client == "" && ok:
+			t.Errorf("%s is published by %s", name, addr)
+		case client != "" && (addr.String() != client || origin != "o0"):
+			t.Errorf("%s is published by %s at %q, want %s", name, addr, origin, client)
+		}
+	}
+	want("a", "")
+	first := e.mustConnect("a", balancer.Publish)
+	want("a", "") // nobody has said who it is
+	first.Publishes(netip.MustParseAddr("192.0.2.1"))
+	want("a", "192.0.2.1")
+	// A second one, whom the origin will refuse, and one of another stream.
+	second := e.mustConnect("a", balancer.Publish)
+	second.Publishes(netip.MustParseAddr("192.0.2.2"))
+	other := e.mustConnect("b", balancer.Publish)
+	other.Publishes(netip.MustParseAddr("2001:db8::1"))
+	want("a", "192.0.2.1")
+	want("b", "2001:db8::1")
+	first.Close()
+	want("a", "192.0.2.2")
+	second.Close()
+	other.Close()
+	want("a", "")
+	want("b", "")
+	if n := len(e.router.streams.byStream); n != 0 {
+		t.Errorf("%d streams are left", n)
+	}
+}
+
+// The list of vhosts changes for who comes afterwards.
+func TestSetVhosts(t *testing.T) {
+	e := newEnv(t, Config{Vhosts: []string{"a.example.com"}})
+	want := func(host, vhost string) {
+		t.Helper()
+		if got := e.router.Stream(streamurl.Stream{Vhost: host, App: "live", Name: "x"}).Vhost; got != vhost {
+			t.Errorf("%s is vhost %s, want %s", host, got, vhost)
+		}
+	}
+	want("a.example.com", "a.example.com")
+	want("b.example.com", balancer.DefaultVhost)
+	e.router.SetVhosts("b.example.com")
+	want("a.example.com", balancer.DefaultVhost)
+	want("b.example.com", "b.example.com")
+}
+
+// Players who wait at an origin that their stream has left are told once it is
+// published elsewhere, and nobody else is.
+func TestPlayersAreSentAfterTheirStream(t *testing.T) {
+	e := newEnv(t, Config{})
+	a, b := e.origin("a"), e.origin("b")
+	load := func(id string, ln *net.TCPListener, cpu float64) {
+		t.Helper()
+		o := balancer.Origin{ID: id, Endpoints: balancer.Endpoints{RTMP: ln.Addr().String()}, Load: balancer.Load{CPU: cpu}}
+		if err := e.bal.Update(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moved := make(chan string, 8)
+	play := func(who, name string) *Conn {
+		t.Helper()
+		req := Request{Stream: stream(name), Role: balancer.Play, Proto: RTMP, Client: testClient(), Moved: func() { moved <- who }}
+		c, err := e.router.Connect(t.Context(), req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	told := func(want ...string) {
+		t.Helper()
+		var got []string
+		for range want {
+			select {
+			case who := <-moved:
+				got = append(got, who)
+			case <-time.After(5 * time.Second):
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("told were %q, want %q", got, want)
+		}
+	}
+	publish := func(want string) *Conn {
+		t.Helper()
+		c := e.mustConnect("x", balancer.Publish)
+		if c.Lease.Origin.ID != want {
+			t.Fatalf("published at %s, want %s", c.Lease.Origin.ID, want)
+		}
+		c.Publishes(testClient().Addr())
+		return c
+	}
+	load("b", b, 0.9)
+	first := publish("a")
+	first.Accepted()
+	play("early", "x")
+	play("late", "x")
+	play("gone", "x").Close()
+	play("other", "y")
+	held, err := e.router.Hold(t.Context(), Request{Stream: stream("x"), Role: balancer.Play, Proto: RTMP, Client: testClient()},
+		func(context.Context, balancer.Lease) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	first.Close()
+
+	back := publish("a")
+	if !back.Refuse(t.Context()) {
+		t.Fatal("the stream stays where it was refused")
+	}
+	told() // nobody, before it is accepted somewhere
+	load("a", a, 0.9)
+	again := publish("b")
+	if held.Moved() {
+		t.Error("told before the publish was accepted")
+	}
+	again.Accepted()
+	told("early", "late")
+	waitMoved := time.Now().Add(5 * time.Second)
+	for !held.Moved() && time.Now().Before(waitMoved) {
+		time.Sleep(time.Millisecond)
+	}
+	if !held.Moved() {
+		t.Error("the session of datagrams was not told")
+	}
+
+	// One that was placed at the old origin and comes after the move.
+	e.router.streams.play(balancer.Lease{Stream: stream("x"), Pin: first.Lease.Pin}, "slow", func() { moved <- "slow" })
+	told("slow")
+	play("new", "x")
+	again.Accepted()
+	select {
+	case who := <-moved:
+		t.Errorf("%s was told", who)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
