@@ -37,13 +37,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.cfg.RTC.ServeHTTP(w, r)
 		return
 	}
+	const methods = "GET, HEAD, OPTIONS"
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
-		preflight(w, r)
+		header.Preflight(w, r, methods) // the answer is the same for every path
 		return
 	default:
-		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		w.Header().Set("Allow", methods)
 		s.refuse(w, "only GET, HEAD and OPTIONS are served here", http.StatusMethodNotAllowed)
 		return
 	}

@@ -5,25 +5,6 @@ import (
 	"strings"
 )
 
-// preflight answers OPTIONS itself: the answer is the same for every path, and an
-// origin need not be up for it.
-func preflight(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Allow", "GET, HEAD, OPTIONS")
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-	h.Set("Access-Control-Allow-Headers", "*")
-	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
-		h.Set("Access-Control-Allow-Headers", asked) // "*" does not cover Authorization
-		h.Set("Vary", "Access-Control-Request-Headers")
-	}
-	if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
-		h.Set("Access-Control-Allow-Private-Network", "true")
-	}
-	h.Set("Access-Control-Max-Age", "86400")
-	w.WriteHeader(http.StatusNoContent)
-}
-
 // fixContentType gives a successful answer the type of its extension if the origin
 // gave none, or the text/plain that a web server gives what it does not know.
 func fixContentType(h http.Header, status int, ext string) {

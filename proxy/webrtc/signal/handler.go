@@ -66,7 +66,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodOptions {
-		preflight(w, r, methods)
+		w.Header().Set("Accept-Post", "application/sdp") // RFC 9725 section 4.1
+		header.Preflight(w, r, methods)
 		return
 	}
 	if !allows(methods, r.Method) {
@@ -91,25 +92,6 @@ func allows(methods, method string) bool {
 		}
 	}
 	return false
-}
-
-// preflight answers OPTIONS itself: an origin need not be up for it.
-func preflight(w http.ResponseWriter, r *http.Request, methods string) {
-	h := w.Header()
-	h.Set("Allow", methods)
-	h.Set("Accept-Post", "application/sdp") // RFC 9725 section 4.1
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Methods", methods)
-	h.Set("Access-Control-Allow-Headers", "*")
-	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
-		h.Set("Access-Control-Allow-Headers", asked) // "*" does not cover Authorization
-		h.Set("Vary", "Access-Control-Request-Headers")
-	}
-	if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
-		h.Set("Access-Control-Allow-Private-Network", "true")
-	}
-	h.Set("Access-Control-Max-Age", "86400")
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // readBody reads a bounded body in bounded time.
