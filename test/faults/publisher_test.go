@@ -15,8 +15,9 @@ const (
 	lastRetry  = 200 * time.Millisecond
 )
 
-// reopen is how long an encoder takes that is restarted. One that was back before the
-// proxy has seen it go would be let in where it was.
+// reopen is how long an encoder takes that is restarted. One that is back sooner, before
+// the proxy has seen it go, is refused by the origin where it still publishes, or, where
+// that drains, waits at the proxy for its old session's end, and is placed anew.
 const reopen = 300 * time.Millisecond
 
 // sessions numbers the sessions of all publishers.
