@@ -15,9 +15,9 @@ const (
 	lastRetry  = 200 * time.Millisecond
 )
 
-// reopen is how long an encoder takes that is restarted. One that is back sooner, before
-// the proxy has seen it go, is refused by the origin where it still publishes, or, where
-// that drains, waits at the proxy for its old session's end, and is placed anew.
+// reopen is how long an encoder takes that is restarted: time enough for its old session
+// to be seen to end. One that is back sooner is the origin's to refuse, or, where that
+// drains, waits at the proxy for that end.
 const reopen = 300 * time.Millisecond
 
 // sessions numbers the sessions of all publishers.
