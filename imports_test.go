@@ -36,6 +36,7 @@ func allowedImports() map[string][]string {
 		"runtime":    {},
 		"srsconf":    {},
 		"console":    {},
+		"testkit":    {}, // and nobody may import it but tests
 	}
 }
 
@@ -164,6 +165,8 @@ func TestImportCheckerSeesViolations(t *testing.T) {
 		{"srs-proxy/protocol/rtmp", "log/slog", true},
 		{"srs-proxy/protocol/rtmp", "context", true},
 		{"srs-proxy/proxy", "net", false},
+		{"srs-proxy", "srs-proxy/testkit", true},
+		{"srs-proxy/proxy/rtmp", "srs-proxy/testkit", true},
 		{"srs-proxy/elsewhere", "fmt", true},
 	}
 	for _, tt := range tests {
