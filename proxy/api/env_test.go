@@ -21,6 +21,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,30 +31,13 @@ type env struct {
 	*Server
 	t   *testing.T
 	bal *balancer.Memory
-	log *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex // guards b
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *testkit.Log
 }
 
 // start runs a server over origins whose APIs are at addrs: origin-0, origin-1...
 func start(t *testing.T, tune func(*Config, *Deps), addrs ...string) *env {
 	t.Helper()
-	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &lockedBuffer{}}
+	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &testkit.Log{}}
 	for i, addr := range addrs {
 		o := balancer.Origin{ID: "origin-" + strconv.Itoa(i), Endpoints: balancer.Endpoints{API: addr}}
 		if err := e.bal.Update(context.Background(), o); err != nil {
@@ -75,19 +59,9 @@ func start(t *testing.T, tune func(*Config, *Deps), addrs ...string) *env {
 	if err := e.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	stop := testkit.Serve(t, e.Run)
 	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not return after the cancel")
-		}
+		stop()
 		if strings.Contains(e.log.String(), "panic") {
 			t.Errorf("log: %s", e.log)
 		}

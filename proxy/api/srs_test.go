@@ -4,16 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"srs-proxy/testkit"
 )
 
 // These tests run against SRS itself: SRS_BINARY names the executable.
@@ -21,11 +18,6 @@ import (
 const srsConf = `
 listen RTMP;
 max_connections 200;
-daemon off;
-srs_log_tank file;
-srs_log_file DIR/srs.log;
-pid DIR/srs.pid;
-work_dir DIR;
 http_api { enabled on; listen API; AUTH raw_api { enabled on; } }
 http_server { enabled on; listen HTTP; dir DIR/html; }
 vhost __defaultVhost__ { http_remux { enabled on; mount [vhost]/[app]/[stream].flv; } hls { enabled on; hls_path DIR/html; } }
@@ -37,80 +29,21 @@ type srs struct{ rtmp, http, api string }
 
 func startSRS(t *testing.T, auth string) srs {
 	t.Helper()
-	binary := os.Getenv("SRS_BINARY")
-	if binary == "" {
-		t.Skip("SRS_BINARY is not set: no SRS to test against")
-	}
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("no ffmpeg")
-	}
-	dir := t.TempDir()
-	o := srs{freeAddr(t), freeAddr(t), freeAddr(t)}
-	conf := strings.NewReplacer("RTMP", o.rtmp, "HTTP", o.http, "API", o.api, "DIR", dir, "AUTH", auth).Replace(srsConf)
-	path := filepath.Join(dir, "srs.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	run(t, dir, binary, "-c", path)
-	eventually(t, "SRS listens", func() bool { return listens(o.rtmp) && listens(o.api) })
+	testkit.NeedTools(t, "ffmpeg")
+	o := srs{testkit.FreeAddr(t), testkit.FreeAddr(t), testkit.FreeAddr(t)}
+	testkit.SRS(t, strings.NewReplacer("RTMP", o.rtmp, "HTTP", o.http, "API", o.api, "AUTH", auth).Replace(srsConf))
+	eventually(t, "SRS listens", func() bool { return testkit.Listens(o.rtmp) && testkit.Listens(o.api) })
 	return o
-}
-
-// freeAddr is an address that was free a moment ago.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-func listens(addr string) bool {
-	c, err := net.Dial("tcp", addr)
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
 }
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
-// run starts a program that ends with the test; what it said is shown if the test fails.
-func run(t *testing.T, dir, program string, args ...string) {
-	t.Helper()
-	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-		if t.Failed() {
-			said, _ := os.ReadFile(out.Name())
-			t.Logf("%s %s said:\n%s", program, strings.Join(args, " "), said)
-		}
-	})
+	testkit.Within(t, 30*time.Second, what, is)
 }
 
 func publish(t *testing.T, o srs, name, query string) {
 	t.Helper()
-	run(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", "-f", "lavfi", "-i", "sine=440:sample_rate=44100",
+	testkit.Start(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", "-f", "lavfi", "-i", "sine=440:sample_rate=44100",
 		"-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-c:a", "aac", "-f", "flv", fmt.Sprintf("rtmp://%s/live/%s%s", o.rtmp, name, query))
 }
 
@@ -196,7 +129,7 @@ func TestAnswersAreThoseOfSRS(t *testing.T) {
 	e := start(t, nil, o.api)
 	publish(t, o, "a", "?token=secret")
 	publish(t, o, "b", "?vhost=other.example")
-	run(t, t.TempDir(), "ffmpeg", "-v", "error", "-i", fmt.Sprintf("rtmp://%s/live/a", o.rtmp), "-c", "copy", "-f", "null", "-")
+	testkit.Start(t, t.TempDir(), "ffmpeg", "-v", "error", "-i", fmt.Sprintf("rtmp://%s/live/a", o.rtmp), "-c", "copy", "-f", "null", "-")
 	eventually(t, "two streams with media and a player", func() bool {
 		_, streams := fetch(t, http.MethodGet, o.api, "/api/v1/streams/")
 		_, clients := fetch(t, http.MethodGet, o.api, "/api/v1/clients/")

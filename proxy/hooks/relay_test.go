@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -9,11 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,29 +22,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type env struct {
 	*Relay
 	t   *testing.T
-	log *logBuffer
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *testkit.Log
 }
 
 func start(t *testing.T) *env {
 	t.Helper()
-	e := &env{t: t, log: &logBuffer{}}
+	e := &env{t: t, log: &testkit.Log{}}
 	cfg := Config{Listen: "127.0.0.1:0", Client: knows("127.64.1.2", "203.0.113.9:50123")}
 	e.Relay = New(cfg, slog.New(slog.NewTextHandler(e.log, nil)))
 	if e.Addr() != nil {
@@ -55,15 +38,7 @@ func start(t *testing.T) *env {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testkit.Serve(t, e.Run)
 	return e
 }
 
@@ -161,12 +136,7 @@ func TestAnswersAreNotJudged(t *testing.T) {
 // A hook server that is down is no answer, and its secrets are not in the log.
 func TestDeadHook(t *testing.T) {
 	e := start(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := ln.Addr().String()
-	ln.Close()
+	dead := testkit.FreeAddr(t)
 	for range 3 {
 		if status, answer, _ := e.call("POST", "http://"+dead+"/a?token=secret", "{}"); status != http.StatusBadGateway || strings.Contains(answer, dead) {
 			t.Errorf("%d %q", status, answer)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"srs-proxy/testkit"
 )
 
 // 500 clients that leave in every phase, half of them by a reset: nothing stays.
@@ -27,7 +29,7 @@ func TestAbortedClientsLeaveNothing(t *testing.T) {
 		}
 		io.Copy(io.Discard, c)
 	})
-	e := start(t, func(c *Config) { c.IdleTimeout = time.Second }, o.addr, nowhere(t))
+	e := start(t, func(c *Config) { c.IdleTimeout = time.Second }, o.addr, testkit.FreeAddr(t))
 	baseGoroutines, baseFiles := goruntime.NumGoroutine(), openFiles(t)
 
 	requests := []string{

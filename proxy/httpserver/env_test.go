@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +30,7 @@ type env struct {
 	*Server
 	t    *testing.T
 	bal  *balancer.Memory
-	log  *logBuffer
+	log  *testkit.Log
 	addr string
 	stop func() // and wait; a test may call it early
 }
@@ -45,7 +45,7 @@ func start(t *testing.T, tune func(*Config), origins ...string) *env {
 	if tune != nil {
 		tune(&cfg)
 	}
-	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &logBuffer{}}
+	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &testkit.Log{}}
 	for i, addr := range origins {
 		o := balancer.Origin{ID: fmt.Sprintf("o%d", i), Endpoints: balancer.Endpoints{HTTP: addr}}
 		if err := e.bal.Update(context.Background(), o); err != nil {
@@ -60,20 +60,7 @@ func start(t *testing.T, tune func(*Config), origins ...string) *env {
 		t.Fatal(err)
 	}
 	e.addr = e.Addr().String()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	e.stop = sync.OnceFunc(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not return after the cancel")
-		}
-	})
+	e.stop = testkit.Serve(t, e.Run)
 	t.Cleanup(func() {
 		e.stop()
 		st := e.Stats()
@@ -274,41 +261,8 @@ func newOrigin(t *testing.T, h http.HandlerFunc) string {
 	return ln.Addr().String()
 }
 
-// nowhere is an address that refuses connections.
-func nowhere(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not reached: %s", what)
-		}
-	}
-}
-
-// logBuffer collects the log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	testkit.Within(t, 10*time.Second, what, ok)
 }

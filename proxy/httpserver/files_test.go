@@ -15,6 +15,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/protocol/hls"
+	"srs-proxy/testkit"
 )
 
 var tokenA = hls.Token(balancer.DefaultVhost, "live", "a")
@@ -171,14 +172,14 @@ func TestSegmentWithoutToken(t *testing.T) {
 
 func TestFilesAnotherOrigin(t *testing.T) {
 	good := newOrigin(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Method) })
-	e := start(t, nil, nowhere(t), good)
+	e := start(t, nil, testkit.FreeAddr(t), good)
 	for i := range 8 {
 		if resp, body := e.get(fmt.Sprintf("/live/s%d.mp4", i)); resp.StatusCode != 200 || body != "GET" {
 			t.Errorf("file %d: %s %q", i, resp.Status, body)
 		}
 	}
 	// A pinned stream is nowhere else: that must be said, and soon.
-	e = start(t, nil, nowhere(t), good)
+	e = start(t, nil, testkit.FreeAddr(t), good)
 	e.pin("a", "o0")
 	if resp, body := e.get("/live/a.m3u8"); resp.StatusCode != 502 || !strings.Contains(body, "could not be reached") {
 		t.Errorf("got %d %q", resp.StatusCode, body)

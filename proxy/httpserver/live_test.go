@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/testkit"
 )
 
 const flvHead = "HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Type: video/x-flv\r\nServer: SRS\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -241,7 +242,7 @@ func TestLiveAnotherOrigin(t *testing.T) {
 		name string
 		bad  func(t *testing.T) string
 	}{
-		{"refuses connections", nowhere},
+		{"refuses connections", func(t *testing.T) string { return testkit.FreeAddr(t) }},
 		{"resets connections", func(t *testing.T) string {
 			return newRawOrigin(t, func(c *rawConn, _ string) { c.Conn.(*net.TCPConn).SetLinger(0) }).addr
 		}},
@@ -267,7 +268,7 @@ func TestLiveNoOrigin(t *testing.T) {
 	if resp, body := e.get("/live/a.flv"); resp.StatusCode != 503 || !strings.Contains(body, "no such endpoint") {
 		t.Errorf("got %d %q", resp.StatusCode, body)
 	}
-	e = start(t, nil, nowhere(t))
+	e = start(t, nil, testkit.FreeAddr(t))
 	e.pin("a", "o0")
 	if resp, body := e.get("/live/a.flv"); resp.StatusCode/100 != 5 || body == "" {
 		t.Errorf("got %d %q", resp.StatusCode, body)

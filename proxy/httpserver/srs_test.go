@@ -4,19 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"srs-proxy/balancer"
+	"srs-proxy/testkit"
 )
 
 // These tests run against SRS itself: SRS_BINARY names the executable.
@@ -24,10 +22,6 @@ import (
 const srsConf = `
 listen 127.0.0.1:RTMP;
 max_connections 200;
-daemon off;
-srs_log_tank file;
-srs_log_file DIR/srs.log;
-pid DIR/srs.pid;
 http_server { enabled on; listen 127.0.0.1:HTTP; dir DIR/html; }
 vhost __defaultVhost__ {
     http_remux { enabled on; mount [vhost]/[app]/[stream].flv; }
@@ -52,57 +46,11 @@ type srs struct{ rtmp, http string }
 
 func startSRS(t *testing.T, hook string) srs {
 	t.Helper()
-	binary := os.Getenv("SRS_BINARY")
-	if binary == "" {
-		t.Skip("SRS_BINARY is not set: no SRS to test against")
-	}
-	for _, tool := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("no %s", tool)
-		}
-	}
-	dir := t.TempDir()
-	o := srs{rtmp: nowhere(t), http: nowhere(t)}
-	conf := strings.NewReplacer("127.0.0.1:RTMP", o.rtmp, "127.0.0.1:HTTP", o.http, "DIR", dir, "HOOK", hook).Replace(srsConf)
-	path := filepath.Join(dir, "srs.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	run(t, dir, binary, "-c", path)
-	eventually(t, "SRS listens", func() bool { return listens(o.rtmp) && listens(o.http) })
+	testkit.NeedTools(t, "ffmpeg", "ffprobe")
+	o := srs{rtmp: testkit.FreeAddr(t), http: testkit.FreeAddr(t)}
+	testkit.SRS(t, strings.NewReplacer("127.0.0.1:RTMP", o.rtmp, "127.0.0.1:HTTP", o.http, "HOOK", hook).Replace(srsConf))
+	eventually(t, "SRS listens", func() bool { return testkit.Listens(o.rtmp) && testkit.Listens(o.http) })
 	return o
-}
-
-func listens(addr string) bool {
-	c, err := net.Dial("tcp", addr)
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
-}
-
-// run starts a program that ends with the test; what it said is shown if the test fails.
-func run(t *testing.T, dir, program string, args ...string) {
-	t.Helper()
-	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-		if t.Failed() {
-			said, _ := os.ReadFile(out.Name())
-			t.Logf("%s %s said:\n%s", program, strings.Join(args, " "), said)
-		}
-	})
 }
 
 // media makes a file of ten seconds of H.264 and the given audio codec.
@@ -126,7 +74,7 @@ func publish(t *testing.T, e *env, o srs, file, vhost, name string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.bal.Release(context.Background(), l) })
-	run(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", file, "-c", "copy", "-f", "flv",
+	testkit.Start(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", file, "-c", "copy", "-f", "flv",
 		fmt.Sprintf("rtmp://%s/live?vhost=%s/%s", o.rtmp, vhost, name))
 }
 
@@ -190,7 +138,7 @@ func TestSRS(t *testing.T) {
 			}
 			return to != srs{}
 		})
-		run(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-i", h264aac, "-c", "copy", "-f", "flv", "rtmp://"+to.rtmp+"/live/early")
+		testkit.Start(t, t.TempDir(), "ffmpeg", "-v", "error", "-re", "-i", h264aac, "-c", "copy", "-f", "flv", "rtmp://"+to.rtmp+"/live/early")
 		if head := early.head(); !strings.HasPrefix(head, "HTTP/1.1 200") {
 			t.Errorf("the player got %q", head)
 		}

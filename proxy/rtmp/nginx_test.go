@@ -2,7 +2,6 @@ package rtmp
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"srs-proxy/testkit"
 )
 
 // nginxModule is where Debian's libnginx-mod-rtmp puts its module.
@@ -25,7 +26,7 @@ func TestNginxOrigin(t *testing.T) {
 	if _, err := os.Stat(nginxModule); err != nil {
 		t.Skip("no libnginx-mod-rtmp")
 	}
-	dir, addr := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	dir, addr := t.TempDir(), testkit.FreeAddr(t)
 	conf := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf("load_module %s;\ndaemon off; master_process off; pid %s/pid; error_log %s/err info;\nevents { worker_connections 100; }\nrtmp { access_log off; server { listen %s; application live { live on; } } }\n",
 		nginxModule, dir, dir, addr)
@@ -44,13 +45,7 @@ func TestNginxOrigin(t *testing.T) {
 			t.Logf("nginx log:\n%s", b)
 		}
 	})
-	waitFor(t, 10*time.Second, "nginx listens", func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	waitFor(t, 10*time.Second, "nginx listens", func() bool { return testkit.Listens(addr) })
 	r := newRig(t, Config{}, addr)
 	early := make(chan string, 1)
 	go func() {

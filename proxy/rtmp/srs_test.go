@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
+	"srs-proxy/testkit"
 )
 
 // rig is a proxy in front of origins.
@@ -26,31 +26,13 @@ type rig struct {
 	t      *testing.T
 	bal    *balancer.Memory
 	server *Server
-	log    *logBuffer
+	log    *testkit.Log
 	stop   func()
-}
-
-// logBuffer collects the server's log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newRig(t *testing.T, cfg Config, rtmpAddrs ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &logBuffer{}}
+	r := &rig{t: t, bal: balancer.NewMemory(balancer.Config{}), log: &testkit.Log{}}
 	for i, addr := range rtmpAddrs {
 		o := balancer.Origin{ID: fmt.Sprintf("origin-%d", i), Endpoints: balancer.Endpoints{RTMP: addr}}
 		if err := r.bal.Update(t.Context(), o); err != nil {
@@ -66,14 +48,9 @@ func newRig(t *testing.T, cfg Config, rtmpAddrs ...string) *rig {
 	if err := r.server.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.server.Run(ctx) }()
+	stop := testkit.Serve(t, r.server.Run)
 	r.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
+		stop()
 		if st := r.server.Stats(); st.Active != 0 || st.Handshaking != 0 || st.Panics != 0 {
 			t.Errorf("after the stop: %+v", st)
 		}
@@ -108,63 +85,19 @@ func (r *rig) url(rest string) string {
 // startSRS runs a real SRS and returns its RTMP address.
 func startSRS(t *testing.T, extra string) (addr string, log func() string) {
 	t.Helper()
-	binary := os.Getenv("SRS_BINARY")
-	if binary == "" {
-		t.Skip("SRS_BINARY is not set: no real SRS to test against")
-	}
-	dir := t.TempDir()
-	port := freePort(t)
-	conf := filepath.Join(dir, "srs.conf")
-	text := fmt.Sprintf(`listen 127.0.0.1:%d; max_connections 500; daemon off; srs_log_tank file; srs_log_file %s/srs.log; pid %s/srs.pid; work_dir %s;
-heartbeat { enabled off; } stats { network 0; }
+	port := testkit.FreePort(t)
+	dir := testkit.SRS(t, fmt.Sprintf(`listen 127.0.0.1:%d; max_connections 500;
 vhost v.example.com { %s }
 vhost __defaultVhost__ { %s }
-`, port, dir, dir, dir, extra, extra)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "-c", conf)
-	cmd.Dir = dir
-	out := &logBuffer{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
+`, port, extra, extra))
 	addr = fmt.Sprintf("127.0.0.1:%d", port)
-	waitFor(t, 10*time.Second, "SRS listens", func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return addr, func() string {
-		b, _ := os.ReadFile(filepath.Join(dir, "srs.log"))
-		return string(b)
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	waitFor(t, 10*time.Second, "SRS listens", func() bool { return testkit.Listens(addr) })
+	return addr, func() string { return testkit.SRSLog(dir) }
 }
 
 func waitFor(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", limit, what)
-		}
-	}
+	testkit.Within(t, limit, what, ok)
 }
 
 // clip makes a short H.264 and AAC file once.

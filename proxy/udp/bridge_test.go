@@ -1,7 +1,6 @@
 package udp_test
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 
 	"srs-proxy/proxy/source"
 	"srs-proxy/proxy/udp"
+	"srs-proxy/testkit"
 )
 
 // bridge is the least protocol: each peer gets a flow to the one origin at its first
@@ -78,14 +78,9 @@ func start(t testing.TB, cfg udp.Config, origin net.Addr) (*udp.Server, *bridge,
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	stop := testkit.Serve(t, s.Run)
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
+		stop()
 		if n := pool.InUse(); n != 0 {
 			t.Errorf("%d source addresses are in use after the end", n)
 		}
@@ -181,9 +176,5 @@ func ask(t testing.TB, c *net.UDPConn, payload string) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
+	testkit.Within(t, patience, what, ok)
 }
