@@ -17,7 +17,12 @@ LINTER := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.0
 # What the end-to-end tests run besides us: Debian's package of each command.
 TOOLS := ffmpeg:ffmpeg curl:curl redis-server:redis-server strace:strace ip:iproute2 chromium:chromium
 
-.PHONY: all build run test deps vet lint unit race fuzz e2e bench clean
+# What make bench measures, how often and how long; empty CASES are all (docs/BENCH.md).
+CASES   ?=
+ROUNDS  ?= 3
+SECONDS ?= 10
+
+.PHONY: all build run test deps vet lint unit race fuzz e2e bench profile microbench clean
 
 all: build
 
@@ -78,7 +83,19 @@ fuzz:
 e2e: build
 	$(GO) test -count=1 -timeout 8m ./test/...
 
-bench:
+# Our proxy beside HAProxy, nginx and, with EXISTING_PROXY=/path/to/it, the existing Go
+# proxy, in front of the origin of SRS_BINARY or the built-in one. The results are in bin/bench.
+bench: build
+	$(GO) build -o bin/compare ./bench/compare
+	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds $(ROUNDS) -seconds $(SECONDS)s -srs "$$SRS_BINARY" -existing "$$EXISTING_PROXY"
+
+# CPU profiles of our proxy under the load of each case of CASES, in bin/profile: go tool pprof FILE.
+profile: build
+	$(GO) build -o bin/compare ./bench/compare
+	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds 1 -seconds $(SECONDS)s -srs "$$SRS_BINARY" -profile bin/profile -out bin/profile
+
+# The benchmarks of single functions.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 clean:

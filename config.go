@@ -94,6 +94,9 @@ type Config struct {
 	// runtime.CgroupsOff.
 	Cgroup string
 
+	// Pprof has the control socket give profiles of this process.
+	Pprof bool
+
 	LogLevel  slog.Level
 	LogFormat string
 	// LogMaxSize and LogKeep are of the origins' log files; size 0 lets them grow.

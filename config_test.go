@@ -84,7 +84,7 @@ func TestEverySettingArrives(t *testing.T) {
 		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
 		"log-max-size": "2M", "log-keep": "13",
-		"drain-deadline": "4m", "cpu-quota": "1.5", "memory-max": "512M", "nice": "-3", "oom-score": "44", "cgroup": "media_1",
+		"drain-deadline": "4m", "cpu-quota": "1.5", "memory-max": "512M", "nice": "-3", "oom-score": "44", "cgroup": "media_1", "pprof": "on",
 	}
 	for _, s := range settings("/x") {
 		if _, ok := flags[s.name]; !ok {
@@ -105,7 +105,7 @@ func TestEverySettingArrives(t *testing.T) {
 		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
 		LogMaxSize: 2 << 20, LogKeep: 13,
-		DrainDeadline: 4 * time.Minute, CPUQuota: 1.5, MemoryMax: 512 << 20, Nice: level{true, -3}, OOMScore: level{true, 44}, Cgroup: "media_1",
+		DrainDeadline: 4 * time.Minute, CPUQuota: 1.5, MemoryMax: 512 << 20, Nice: level{true, -3}, OOMScore: level{true, 44}, Cgroup: "media_1", Pprof: true,
 	}
 	if got := configString(cfg.Config); got != configString(want) {
 		t.Errorf("config\n got %s\nwant %s", got, configString(want))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -44,6 +45,10 @@ type scaleRequest struct {
 // with ctx, not with the command that asked for it.
 func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 	return func(mux *http.ServeMux) {
+		if in.cfg.Pprof {
+			mux.HandleFunc("GET /debug/pprof/", pprof.Index) // each profile by its name, too
+			mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		}
 		mux.HandleFunc("GET "+controlOrigins, func(w http.ResponseWriter, _ *http.Request) {
 			in.answer(w, originsReport{StateDir: in.cfg.StateDir, Origins: in.sup.Origins()})
 		})

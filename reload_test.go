@@ -21,7 +21,7 @@ func TestEverySettingHasAReach(t *testing.T) {
 		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-udp-sessions-per-ip": reachLive, "max-handshaking": reachLive,
 		"allow": reachLive, "candidate": reachLive, "deny": reachLive,
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,
-		"dial-timeout": reachRestart, "relay": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart,
+		"dial-timeout": reachRestart, "relay": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart, "pprof": reachRestart,
 	}
 	for _, s := range settings("/x") {
 		r, ok := want[s.name]

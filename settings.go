@@ -271,6 +271,11 @@ func settings(stateDir string) []setting {
 			apply: field(parsePath, func(c *Config) *string { return &c.Control }),
 		},
 		{
+			name: "pprof", env: "SRS_PROXY_PPROF", category: categoryHost, def: "off", isSwitch: true,
+			usage: "let the control socket give profiles of srs-proxy itself (Go's pprof, under /debug/pprof/)",
+			apply: field(parseSwitch, func(c *Config) *bool { return &c.Pprof }),
+		},
+		{
 			name: "log-level", env: "SRS_PROXY_LOG_LEVEL", category: categoryHost, def: "info",
 			usage: "log from `LEVEL` on: debug, info, warn or error",
 			apply: field(parseLogLevel, func(c *Config) *slog.Level { return &c.LogLevel }),

@@ -1,0 +1,63 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Protocol is how a session talks to the server.
+type Protocol string
+
+// The protocols of URLs: rtmp://HOST/app/stream, http://HOST/app/stream.flv,
+// http://HOST/app/stream.m3u8, srt://HOST?streamid=..., webrtc://HOST/app/stream
+// (with the API's address).
+const (
+	RTMP Protocol = "rtmp"
+	FLV  Protocol = "flv"
+)
+
+// target is a URL taken apart.
+type target struct {
+	protocol Protocol
+	addr     netip.AddrPort
+	host     string // as the URL has it
+	path     string // with the query
+	app      string
+	stream   string // with the query
+	tcURL    string
+}
+
+// ErrURL says that a URL is not of a form that the load can serve.
+var ErrURL = errors.New("not a URL that the load can serve")
+
+// parseTarget reads a URL and resolves its host.
+func parseTarget(raw string) (t target, err error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return t, fmt.Errorf("%w: it cannot be parsed", ErrURL) // the error would show the query
+	}
+	port := 80
+	switch {
+	case u.Scheme == "rtmp":
+		t.protocol, port = RTMP, 1935
+	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".flv"):
+		t.protocol = FLV
+	default:
+		return t, fmt.Errorf("%w: %s://%s%s", ErrURL, u.Scheme, u.Host, u.Path)
+	}
+	t.host, t.path = u.Host, u.RequestURI()
+	cut := strings.LastIndexByte(u.Path, '/')
+	if cut < 1 || cut == len(u.Path)-1 {
+		return t, fmt.Errorf("%w: %s://%s%s has no app and stream", ErrURL, u.Scheme, u.Host, u.Path)
+	}
+	t.app, t.stream = u.Path[1:cut], u.Path[cut+1:]
+	if u.RawQuery != "" {
+		t.stream += "?" + u.RawQuery
+	}
+	t.tcURL = u.Scheme + "://" + u.Host + "/" + t.app
+	t.addr, err = resolve(u.Host, port)
+	return t, err
+}
