@@ -95,12 +95,25 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 		in.api.CloseIdleConnections()
 		in.checkNothingLeft()
 		if t.Failed() {
-			t.Logf("%s\n%s", strings.Join(in.args, " "), tail(in.log.String(), 25))
+			t.Logf("%s\n%s\nall of it: %s", strings.Join(in.args, " "), tail(in.log.String(), 25), in.keepLog())
 		}
 	})
 	in.start()
 	in.waitReady(origins)
 	return in
+}
+
+// keepLog writes the log to where it outlives the test, and tells where.
+func (in *instance) keepLog() string {
+	f, err := os.CreateTemp("", in.t.Name()+"-*.log")
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if _, err := f.WriteString(in.log.String()); err != nil {
+		return err.Error()
+	}
+	return f.Name()
 }
 
 // tail is the end of a log, without the sessions, of which there are hundreds.
