@@ -191,33 +191,56 @@ func (s *Server) takeOver(w http.ResponseWriter, r *http.Request, ses *session, 
 	return true
 }
 
-// runSession is the goroutine of a session from its first relayed byte to its end.
+// runSession is the goroutine of a session until its bytes are relayed.
 func (s *Server) runSession(ses *session, head *answerHead, early []byte, unchunked bool) {
-	defer s.sessions.Done()
-	defer s.stats.end(ses)
-	defer ses.end(nil)
-	defer ses.client.Close()
-	defer ses.origin.Close()
+	handedOn := false
 	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(p, ses.peer)
+		if !handedOn {
+			s.endSession(ses)
 		}
 	}()
+	defer s.recoverSession(ses)
 
 	err := s.open(ses, head, early, unchunked)
-	if err == nil {
-		if unchunked {
-			err = s.unchunk(ses, head.rest)
-		} else {
-			p := s.relay.Pair(ses.client.TCPConn, ses.origin.TCPConn)
-			p.TLS = ses.client.TLS()
-			ses.pair.Store(p)
-			err = p.Run(ses.live)
+	switch {
+	case err != nil:
+	case unchunked:
+		err = s.unchunk(ses, head.rest)
+	default:
+		p := s.relay.Pair(ses.client.TCPConn, ses.origin.TCPConn)
+		p.TLS = ses.client.TLS()
+		ses.pair.Store(p)
+		err = p.Start(ses.live, func(err error) {
+			defer s.endSession(ses)
+			defer s.recoverSession(ses)
+			s.logEnd(ses, err)
+		})
+		if handedOn = err == nil; handedOn {
+			return
 		}
 	}
+	s.logEnd(ses, err)
+}
+
+func (s *Server) recoverSession(ses *session) {
+	if p := recover(); p != nil {
+		s.panicked(p, ses.peer)
+	}
+}
+
+func (s *Server) logEnd(ses *session, err error) {
 	in, out := ses.bytes()
 	s.logger(ses).Info("session closed", "bytes_in", in, "bytes_out", out,
 		"duration", time.Since(ses.opened).Round(time.Millisecond), "cause", describe(err))
+}
+
+// endSession gives back what a session that has taken over its client's socket holds.
+func (s *Server) endSession(ses *session) {
+	ses.origin.Close()
+	ses.client.Close()
+	ses.end(nil)
+	s.stats.end(ses)
+	s.sessions.Done()
 }
 
 // open writes what both sides have read too much of, in order.

@@ -61,7 +61,7 @@ func (s *session) hungUp() bool {
 	select {
 	case hungUp := <-answer:
 		return hungUp
-	case <-s.pair.done:
+	case <-s.ended:
 		return s.pair.hungUp
 	case <-time.After(100 * time.Millisecond): // it was asked before Run had begun
 		return false

@@ -332,10 +332,10 @@ func (l *loop) finish(p *Pair) {
 	}
 	p.closeSockets()
 	delete(l.closing, p)
-	if p.Prologue != nil { // its waits end; it fails on a socket that was let go
+	if p.left.Load() > 1 { // a prologue's waits end; it fails on a socket that was let go
 		_ = p.client.SetDeadline(time.Unix(1, 0))
 		_ = p.origin.SetDeadline(time.Unix(1, 0))
 	}
 	l.pairs.Add(-1)
-	close(p.done)
+	p.leave()
 }

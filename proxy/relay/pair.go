@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +25,13 @@ type Pair struct {
 	client, origin *net.TCPConn
 	relay          *Relay
 	loop           *loop
-	done           chan struct{} // closed when both directions have ended
+	// left is how many of the loop and Start are still at work; who ends last calls
+	// conclude.
+	left     atomic.Int32
+	conclude func()
+	failed   error // of the prologue
 
-	// The following belong to the loop until done is closed.
+	// The following belong to the loop until it is through with the pair.
 	ends     [2]end // the client's and the origin's
 	up, down direction
 	deadline time.Time  // when it is stopped; it only ever moves nearer
@@ -38,7 +43,7 @@ type Pair struct {
 // Pair prepares the relaying between two connections. The caller closes them
 // after Run; it must not use them meanwhile.
 func (r *Relay) Pair(client, origin *net.TCPConn) *Pair {
-	p := &Pair{client: client, origin: origin, relay: r, loop: r.quietest(), done: make(chan struct{})}
+	p := &Pair{client: client, origin: origin, relay: r, loop: r.quietest()}
 	c, o := &p.ends[0], &p.ends[1]
 	p.up = direction{name: "client to origin", src: c, dst: o}
 	p.down = direction{name: "origin to client", src: o, dst: c}
@@ -57,41 +62,70 @@ func (p *Pair) Bytes() Result {
 // side had sent before it hung up is still delivered. The error is nil at a clean
 // end, ctx's cause when cancelled.
 func (p *Pair) Run(ctx context.Context) error {
+	ended := make(chan error, 1)
+	if err := p.Start(ctx, func(err error) { ended <- err }); err != nil {
+		return err
+	}
+	return <-ended
+}
+
+// Start is Run that returns when the prologue is over: what follows needs no goroutine.
+// Run's error is then given to after, on a goroutine of its own, unless Start itself
+// fails.
+func (p *Pair) Start(ctx context.Context, after func(error)) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if p.TLS != nil {
-		return p.runEncrypted(ctx)
+		go func() { after(p.runEncrypted(ctx)) }()
+		return nil
 	}
 	if err := p.takeSockets(); err != nil {
 		return err
 	}
-	if p.Prologue == nil {
+	prologue := p.Prologue
+	p.Prologue = nil // what it needs is free when it is over
+	if prologue == nil {
 		p.letGo()
 	} else {
 		p.down.state = held
 		_ = p.client.SetDeadline(time.Time{}) // fails only on a closed socket
 		_ = p.origin.SetDeadline(time.Time{})
 	}
+	p.left.Store(2)
 	if err := p.loop.add(p); err != nil {
 		p.closeSockets()
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { p.loop.order(p, (*loop).stop) })
-	defer stop()
-	var failed error
-	if p.Prologue != nil {
-		if failed = p.Prologue(); failed != nil {
+	p.conclude = func() {
+		stop()
+		after(p.result(ctx))
+	}
+	if prologue != nil {
+		if p.failed = prologue(); p.failed != nil {
 			p.loop.order(p, (*loop).stop)
 		} else {
 			p.letGo()
 			p.loop.order(p, (*loop).release)
 		}
 	}
-	<-p.done
+	p.leave()
+	return nil
+}
+
+// leave is called by the loop and Start when they are through with the pair.
+func (p *Pair) leave() {
+	if p.left.Add(-1) == 0 {
+		go p.conclude()
+	}
+}
+
+func (p *Pair) result(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	failed := p.failed
 	if errors.Is(failed, errTimeout) || isDeadline(failed) {
 		failed = nil // a mere consequence of the pair's end
 	}

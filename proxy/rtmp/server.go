@@ -148,18 +148,23 @@ func (s *Server) accept(ctx context.Context, ln *listener.Listener, sessions con
 // errShutdown is why sessions end when the proxy stops.
 var errShutdown = errors.New("the proxy stops")
 
-// serve is the goroutine of one client.
+// serve is the goroutine of one client until its bytes are relayed.
 func (s *Server) serve(ctx context.Context, c *listener.Conn) {
-	defer s.sessions.Done()
-	defer c.Close()
 	se := &session{server: s, client: c, id: s.ids.Add(1), opened: time.Now()}
 	proto := "rtmp"
 	if c.TLS() != nil {
 		proto = "rtmps"
 	}
 	se.log = s.log.With("proto", proto, "session", se.id, "client", c.RemoteAddr().String())
+	se.ctx, se.cancel = context.WithCancelCause(ctx)
+	handedOn := false
+	defer func() {
+		if !handedOn {
+			se.end()
+		}
+	}()
 	defer s.recoverSession(se)
-	se.run(ctx)
+	handedOn = se.run()
 }
 
 // recoverSession is a seat belt: a bug ends one session, loudly, and not the rest.

@@ -27,6 +27,9 @@ type session struct {
 	id     uint64
 	opened time.Time
 
+	ctx    context.Context // until it has to end
+	cancel context.CancelCauseFunc
+
 	prelude prelude
 	stream  balancer.Stream
 }
@@ -34,29 +37,39 @@ type session struct {
 // errRefused says that the origin hung up instead of accepting the stream.
 var errRefused = errors.New("the origin closed the connection without accepting the stream")
 
-func (s *session) run(ctx context.Context) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if err := s.identify(ctx); err != nil {
+// run takes the session to its origin. It reports whether the relay has taken over,
+// and will end it.
+func (s *session) run() (handedOn bool) {
+	if err := s.identify(s.ctx); err != nil {
 		s.logEnd("client left before publish or play", err, relay.Result{})
-		return
+		return false
 	}
-	up, err := s.upstream(ctx, cancel)
+	up, err := s.upstream(s.ctx)
 	if err != nil {
 		s.refuse(describe(err))
 		s.logEnd("session refused", err, relay.Result{})
-		return
+		return false
 	}
-	defer up.conn.Close()
-	result, err := up.relay(ctx)
-	s.logEnd("session closed", err, result)
+	defer func() {
+		if !handedOn {
+			up.conn.Close()
+		}
+	}()
+	return up.relay(s.ctx)
+}
+
+// end gives back what the session holds.
+func (s *session) end() {
+	s.cancel(nil)
+	s.client.Close()
+	s.server.sessions.Done()
 }
 
 // upstream takes the session to an origin. That of a publisher has accepted it.
-func (s *session) upstream(ctx context.Context, cancel context.CancelCauseFunc) (*upstream, error) {
+func (s *session) upstream(ctx context.Context) (*upstream, error) {
 	log := s.log
 	for {
-		up, err := s.connect(ctx, func() { cancel(route.ErrMoved) })
+		up, err := s.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -128,9 +141,10 @@ func (s *session) setDeadline(ctx context.Context, d time.Duration) {
 
 // connect takes the session to its origin, which has accepted the connection and
 // told its message stream when connect returns.
-func (s *session) connect(ctx context.Context, moved func()) (*upstream, error) {
+func (s *session) connect(ctx context.Context) (*upstream, error) {
 	var up *upstream
-	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr(), Moved: moved}
+	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr()}
+	req.Moved = func() { s.cancel(route.ErrMoved) }
 	_, err := s.server.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) error {
 		up = newUpstream(s, c)
 		return up.open(ctx)

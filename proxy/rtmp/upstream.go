@@ -12,7 +12,6 @@ import (
 
 	"srs-proxy/protocol/amf0"
 	"srs-proxy/protocol/rtmp"
-	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
 )
 
@@ -172,15 +171,27 @@ func (u *upstream) swallow(c rtmp.Command) (bool, error) {
 	return true, nil
 }
 
-// relay moves the session's bytes until it ends.
-func (u *upstream) relay(ctx context.Context) (relay.Result, error) {
+// relay moves the session's bytes until it ends. It reports whether that goes on after
+// it has returned; then it ends the session too.
+func (u *upstream) relay(ctx context.Context) (handedOn bool) {
+	s, conn := u.session, u.conn
 	if u.streamID != clientStreamID {
-		return u.relayMessages(ctx)
+		result, err := u.relayMessages(ctx)
+		s.logEnd("session closed", err, result)
+		return false
 	}
-	pair := u.session.server.relay.Pair(u.session.client.TCPConn, u.conn.TCPConn)
-	pair.Prologue, pair.TLS = u.prologue, u.session.client.TLS()
-	err := pair.Run(ctx)
-	return pair.Bytes(), err
+	pair := s.server.relay.Pair(s.client.TCPConn, conn.TCPConn)
+	pair.Prologue, pair.TLS = u.prologue, s.client.TLS()
+	err := pair.Start(ctx, func(err error) {
+		defer s.end()
+		defer s.server.recoverSession(s)
+		conn.Close()
+		s.logEnd("session closed", err, pair.Bytes())
+	})
+	if err != nil {
+		s.logEnd("session closed", err, pair.Bytes())
+	}
+	return err == nil
 }
 
 // awaitAccepted passes the origin's messages until it has accepted the publish. The
@@ -217,6 +228,9 @@ func (u *upstream) prologue() error {
 	}
 	// What was read beyond the last message.
 	_, err := u.session.client.Write(u.in.Buffered())
+	// Nobody asks for the rest any more, and sessions are long.
+	u.session.prelude = prelude{role: u.session.prelude.role}
+	u.in, u.inherits, u.answered = nil, nil, nil
 	return err
 }
 
