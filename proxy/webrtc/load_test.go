@@ -50,7 +50,8 @@ func TestManySessions(t *testing.T) {
 	if st.Sessions != sessions || st.Addresses != sessions || st.UDP.Flows != sessions || s.sources.InUse() != sessions {
 		t.Errorf("%+v, %d source addresses", st, s.sources.InUse())
 	}
-	if st.UDP.Unsent+st.UDP.Strangers+st.Homeless+st.Unbound > 0 {
+	// Strangers are no loss: other programs of the machine may send to this port.
+	if st.UDP.Unsent+st.Homeless+st.Unbound > 0 || st.UDP.FromOrigins-st.UDP.Strangers != st.UDP.ToClients {
 		t.Errorf("lost on the way: %+v", st)
 	}
 	for i, o := range os8 {
