@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"srs-proxy/testkit"
 )
 
 // patience is how long a test waits for what must happen.
@@ -104,11 +106,7 @@ func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for until := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("never: %s", what)
-		}
-	}
+	testkit.Within(t, patience, what, ok)
 }
 
 func write(t testing.TB, c *net.TCPConn, b []byte) {

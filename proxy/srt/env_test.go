@@ -16,6 +16,7 @@ import (
 	"srs-proxy/protocol/srt"
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/source"
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,14 +51,9 @@ func startLogged(t testing.TB, cfg Config, rcfg route.Config, log *slog.Logger) 
 	if err := e.server.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.server.Run(ctx) }()
+	stop := testkit.Serve(t, e.server.Run)
 	e.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
+		stop()
 		e.wantEmpty()
 	})
 	t.Cleanup(e.stop)
@@ -122,12 +118,7 @@ func (e *env) pin(name, id string) {
 // eventually waits until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("never: %s", what)
+	testkit.Within(t, patience, what, ok)
 }
 
 // origin answers handshakes and sends all data back, at the level of packets.

@@ -22,6 +22,7 @@ import (
 
 	"srs-proxy/protocol/srt"
 	"srs-proxy/proxy/route"
+	"srs-proxy/testkit"
 )
 
 // gosrtOrigin is an SRT server of another hand: what is published it gives to players.
@@ -261,7 +262,7 @@ func TestLatency(t *testing.T) {
 // startReceiver has libsrt listen and give what it receives, when it is due.
 func startReceiver(t *testing.T, latency time.Duration) (netip.AddrPort, io.Reader) {
 	t.Helper()
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeUDPPort(t))
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(testkit.FreePort(t)))
 	cmd := tool(t, "srt-live-transmit", "-q", fmt.Sprintf("srt://%s?mode=listener&latency=%d", addr, latency.Milliseconds()), "file://con")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -346,14 +347,4 @@ func listens(t *testing.T, addr netip.AddrPort) {
 		c.conn.Write(c.h.Append(nil, 0, 1))
 		return c.read(50*time.Millisecond) != nil
 	})
-}
-
-func freeUDPPort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }

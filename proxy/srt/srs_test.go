@@ -3,40 +3,23 @@ package srt
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/route"
+	"srs-proxy/testkit"
 )
 
 // startSRS runs a real SRS and returns its SRT address.
 func startSRS(t *testing.T, server string) netip.AddrPort {
 	t.Helper()
-	binary := os.Getenv("SRS_BINARY")
-	if binary == "" {
-		t.Skip("SRS_BINARY is not set: no real SRS to test against")
-	}
-	dir := t.TempDir()
-	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeUDPPort(t))
-	rtmp := freeUDPPort(t) // nobody asks for it, and it is as free over TCP as can be known
-	text := fmt.Sprintf(`listen 127.0.0.1:%d; max_connections 100; daemon off; srs_log_tank file; srs_log_file %s/srs.log; pid %s/srs.pid; work_dir %s;
-heartbeat { enabled off; } stats { network 0; }
+	rtmp, port := testkit.FreePort(t), testkit.FreePort(t)
+	testkit.SRS(t, fmt.Sprintf(`listen 127.0.0.1:%d; max_connections 100;
 srt_server { enabled on; listen %d; %s }
 vhost __defaultVhost__ { srt { enabled on; srt_to_rtmp on; } }
 vhost v.example.com { srt { enabled on; srt_to_rtmp on; } }
-`, rtmp, dir, dir, dir, addr.Port(), server)
-	conf := filepath.Join(dir, "srs.conf")
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if b, err := os.ReadFile(filepath.Join(dir, "srs.log")); t.Failed() && err == nil {
-			t.Logf("SRS:\n%s", b)
-		}
-	})
-	run(t, binary, "-c", conf)
+`, rtmp, port, server))
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
 	listens(t, addr)
 	return addr
 }

@@ -13,6 +13,7 @@ import (
 
 	"srs-proxy/protocol/srt"
 	"srs-proxy/proxy/route"
+	"srs-proxy/testkit"
 )
 
 // stuckLog is a log that nobody reads.
@@ -53,7 +54,7 @@ func TestStoppedOrigin(t *testing.T) {
 	witness := dial(t, e.addr())
 	witness.call("#!::r=live/witness,m=publish")
 
-	behind := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freeUDPPort(t))
+	behind := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(testkit.FreePort(t)))
 	libsrt := run(t, "srt-live-transmit", "-q", fmt.Sprintf("srt://%s?mode=listener", behind), "file://con")
 	listens(t, behind)
 	var stopped atomic.Bool

@@ -1,7 +1,6 @@
 package webrtc_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/source"
 	"srs-proxy/proxy/webrtc"
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,14 +42,9 @@ func start(t testing.TB, cfg webrtc.Config) *server {
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	stop := testkit.Serve(t, s.Run)
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
+		stop()
 		st := s.Stats()
 		if st.Sessions != 0 || st.Added != st.Ended || st.UDP.Flows != 0 || s.sources.InUse() != 0 || st.UDP.Panics+st.Panics != 0 {
 			t.Errorf("after the end: %+v, %d source addresses in use", st, s.sources.InUse())
@@ -202,9 +197,5 @@ func (c *client) ask(payload string) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
+	testkit.Within(t, patience, what, ok)
 }

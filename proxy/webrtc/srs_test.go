@@ -3,12 +3,8 @@ package webrtc_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,13 +15,14 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/webrtc"
+	"srs-proxy/testkit"
 )
 
 // srs is a real SRS with WebRTC over UDP and TCP.
 type srs struct{ api, rtc netip.AddrPort }
 
 const srsConfig = `
-listen %d; max_connections 100; daemon off; srs_log_tank file; srs_log_file srs.log; pid srs.pid;
+listen %d; max_connections 100;
 http_api { enabled on; listen 127.0.0.1:%d; }
 rtc_server { enabled on; listen %d; candidate 127.0.0.1; protocol all; tcp { enabled on; listen %d; } }
 vhost __defaultVhost__ { rtc { enabled on; } }
@@ -33,29 +30,8 @@ vhost __defaultVhost__ { rtc { enabled on; } }
 
 func startSRS(t *testing.T) *srs {
 	t.Helper()
-	binary := os.Getenv("SRS_BINARY")
-	if binary == "" {
-		t.Skip("SRS_BINARY is not set")
-	}
-	rtmp, api, rtc := freePort(t), freePort(t), freePort(t)
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "srs.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, srsConfig, rtmp, api, rtc, rtc), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "-c", conf)
-	cmd.Dir = dir
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "srs.log"))
-			t.Logf("%s", log[max(0, len(log)-8000):])
-		}
-	})
+	rtmp, api, rtc := testkit.FreePort(t), testkit.FreePort(t), testkit.FreePort(t)
+	testkit.SRS(t, fmt.Sprintf(srsConfig, rtmp, api, rtc, rtc))
 	loopback := netip.MustParseAddr("127.0.0.1")
 	o := &srs{api: netip.AddrPortFrom(loopback, uint16(api)), rtc: netip.AddrPortFrom(loopback, uint16(rtc))}
 	eventually(t, "SRS serves", func() bool {
@@ -68,26 +44,6 @@ func startSRS(t *testing.T) *srs {
 	})
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return o
-}
-
-// freePort is free for UDP and TCP.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		c, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
-		ln.Close()
-		if err == nil {
-			c.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for both")
-	return 0
 }
 
 // connect does the signalling of a peer connection with SRS, as the proxy's own does:

@@ -11,6 +11,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/webrtc"
+	"srs-proxy/testkit"
 )
 
 // An exchange as OBS and GStreamer make it: 201, Location and application/sdp, which
@@ -151,8 +152,8 @@ func TestDeleteThroughAnotherProxy(t *testing.T) {
 // A dead origin is left for another one; a refusal is final, and the client's.
 func TestElsewhereOrRefused(t *testing.T) {
 	e := newEnv(t, options{})
-	e.register("dead0", deadAddr(t), "")
-	e.register("dead1", deadAddr(t), "")
+	e.register("dead0", testkit.FreeAddr(t), "")
+	e.register("dead1", testkit.FreeAddr(t), "")
 	live := e.origin("live")
 	for i := range 6 {
 		e.whip(fmt.Sprintf("/rtc/v1/whip/?app=live&stream=s%d", i))
