@@ -25,6 +25,9 @@ var (
 	ErrOwnerUnreachable = errors.New("the origin that owns the stream cannot be reached")
 	// ErrTooManyStreams says that every lease slot is held by a live session.
 	ErrTooManyStreams = errors.New("too many streams are pinned")
+	// ErrUnavailable says that the balancer keeps its state in another process, which
+	// does not answer, and that the stream is not among those it knows without asking.
+	ErrUnavailable = errors.New("the state store cannot be reached")
 	// ErrNoRoute says that no route is stored under the key, or that it expired.
 	ErrNoRoute = errors.New("no such route")
 )

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// conformance is what every implementation must do. open returns an empty
+// Conformance is what every implementation must do. open returns an empty
 // balancer whose pins idle for idle.
-func conformance(t *testing.T, open func(t *testing.T, idle time.Duration) Balancer) {
+func Conformance(t *testing.T, open func(t *testing.T, idle time.Duration) Balancer) {
 	for name, test := range map[string]func(t *testing.T, open func(time.Duration) Balancer){
 		"no origin":                           testNoOrigin,
 		"sticky":                              testSticky,

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMemoryConforms(t *testing.T) {
-	conformance(t, func(_ *testing.T, idle time.Duration) Balancer { return NewMemory(Config{LeaseIdle: idle}) })
+	Conformance(t, func(_ *testing.T, idle time.Duration) Balancer { return NewMemory(Config{LeaseIdle: idle}) })
 }
 
 // maps are the sizes that must be zero when everything has ended.

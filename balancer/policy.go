@@ -16,10 +16,7 @@ const (
 const band = 1
 
 func (e *entry) score() float64 {
-	return float64(len(e.pins)) +
-		float64(e.players)/playersPerStream +
-		e.Load.Bitrate/bitratePerStream +
-		streamsPerCore*e.Load.CPU*e.Load.CPU
+	return Score(len(e.pins), e.players, e.Load)
 }
 
 // leastLoaded draws two origins out of those that are near the least load and

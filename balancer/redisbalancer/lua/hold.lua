@@ -1,0 +1,45 @@
+-- hold(stream, proxy, pin, publishers, players, time of a hold, origin's id and service,
+-- published, outcome of a publish, refusals allowed, candidates, most pins): what a proxy
+-- holds of a stream, now. It renews, releases, and writes back what the store lost.
+local stream, proxy, mine = ARGV[4], ARGV[5], ARGV[6]
+local pubs, plays, ttl = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local id, service, published, outcome = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local refusals, candidates, most = tonumber(ARGV[14]), cjson.decode(ARGV[15]), tonumber(ARGV[16])
+
+local function moved(p) return {'moved', p.pin, p.id, p.origin.value, p.published, seq()} end
+
+local p = pinof(stream)
+if p and p.id ~= id then
+  -- Its publisher can't be moved, waiting players can.
+  if pubs == 0 or p.pubs > 0 then return moved(p) end
+  drop(p)
+  p = nil
+end
+if not p then
+  if pubs + plays == 0 then return {'gone'} end
+  local o = origin(id)
+  if not o or o.service ~= service then return {'gone'} end
+  if not room(most) then return {'full'} end
+  p = create(stream, o)
+  if published == '1' then publish(p) end
+elseif pubs + plays == 0 and p.pin ~= mine then
+  return {'gone'}
+end
+hold(p, proxy, pubs, plays, ttl)
+count(p)
+if outcome == 'accepted' then
+  call('HSET', K('pin:' .. stream), 'refusals', '0')
+elseif outcome == 'refused' and p.pubs == 0 then
+  if call('HINCRBY', K('pin:' .. stream), 'refusals', 1) >= refusals then
+    local o = least(candidates, {[p.id] = true})
+    if o then
+      drop(p)
+      p = create(stream, o)
+      publish(p)
+      keep(p)
+      return moved(p)
+    end
+  end
+end
+keep(p)
+return {'ok', p.pin, p.id, p.origin.value, p.published, seq()}

@@ -1,0 +1,3 @@
+-- remove(id)
+forget(ARGV[4])
+return {'ok', seq()}
