@@ -307,11 +307,12 @@ func (r *Redis) Release(ctx context.Context, l balancer.Lease) error {
 	}
 	defer r.leave(key, e)
 	outcome := ""
-	if l.Role == balancer.Publish {
-		outcome = "accepted"
-		if l.Refused {
-			outcome = "refused"
-		}
+	switch {
+	case l.Role != balancer.Publish:
+	case l.Served:
+		outcome = "served"
+	case l.Refused:
+		outcome = "refused"
 	}
 	return r.tell(ctx, key, h, outcome)
 }
@@ -353,7 +354,7 @@ func (r *Redis) holdArgs(key string, h *held, outcome string) (args []any, told 
 	}
 	told = [2]int{h.pubs, h.plays}
 	return []any{key, r.self, h.pin, h.pubs, h.plays, r.cfg.Hold.Milliseconds(), h.origin.ID, h.origin.Service, published, outcome,
-		balancer.MaxRefusals, from, r.cfg.MaxPins}, told, nil
+		balancer.MaxRefusals, balancer.ReturnTime.Milliseconds(), from, r.cfg.MaxPins}, told, nil
 }
 
 // noteTold takes in what Redis says of what it was told.

@@ -1,10 +1,12 @@
 -- hold(stream, proxy, pin, publishers, players, time of a hold, origin's id and service,
--- published, outcome of a publish, refusals allowed, candidates, most pins): what a proxy
+-- published, outcome of a publish, refusals allowed, and for how long one is too many
+-- after a publish that was served, candidates, most pins): what a proxy
 -- holds of a stream, now. It renews, releases, and writes back what the store lost.
 local stream, proxy, mine = ARGV[4], ARGV[5], ARGV[6]
 local pubs, plays, ttl = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local id, service, published, outcome = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
-local refusals, candidates, most = tonumber(ARGV[14]), cjson.decode(ARGV[15]), tonumber(ARGV[16])
+local refusals, returning = tonumber(ARGV[14]), tonumber(ARGV[15])
+local candidates, most = cjson.decode(ARGV[16]), tonumber(ARGV[17])
 
 local function moved(p) return {'moved', p.pin, p.id, p.origin.value, p.published, seq()} end
 
@@ -27,10 +29,10 @@ elseif pubs + plays == 0 and p.pin ~= mine then
 end
 hold(p, proxy, pubs, plays, ttl)
 count(p)
-if outcome == 'accepted' then
-  call('HSET', K('pin:' .. stream), 'refusals', '0')
+if outcome == 'served' then
+  call('HSET', K('pin:' .. stream), 'refusals', '0', 'served', int(now))
 elseif outcome == 'refused' and p.pubs == 0 then
-  if call('HINCRBY', K('pin:' .. stream), 'refusals', 1) >= refusals then
+  if call('HINCRBY', K('pin:' .. stream), 'refusals', 1) >= refusals or now - (tonumber(p.served) or 0) <= returning then
     local o = least(candidates, {[p.id] = true})
     if o then
       drop(p)
