@@ -1,9 +1,13 @@
 // Package faults breaks a loaded instance on purpose, again and again, and measures
 // what its clients notice.
 //
-//	publishers ─┐              ┌─▶ origin     kill -9, SIGSTOP
-//	players    ─┼▶ srs-proxy ──┼─▶ origin
-//	new names  ─┘  kill -9     └─▶ origin     restart, reload, scale, down
+//	publishers ─┐              ┌─▶ origin     kill -9, SIGSTOP, a deaf API, out of memory,
+//	players    ─┼▶ srs-proxy ──┼─▶ origin     its port taken, a flood of output
+//	new names  ─┘  │           └─▶ origin     restart, reload, scale, down
+//	               │
+//	               ├ kill -9, with the state file forged or a leftover in its way
+//	               ├ no descriptors left, a full disk
+//	               └ reload of what cannot be followed
 //
 // Every frame carries the number of its publisher's session and its own, so that a
 // player knows what it has missed and for how long. A fault may be felt by the
@@ -18,6 +22,16 @@
 //	SRS_PROXY_FAULTS_RATE=25       frames a second of each publisher
 //	SRS_PROXY_FAULTS_ORIGINS, _PUBLISHERS, _PLAYERS: 32, 64 and 200
 //	SRS_PROXY_FAULTS_PROGRAM=PATH  a srs-proxy that is built already
+//
+// Some of them take a privilege and say so when they skip: a deaf API that of a
+// debugger (ptrace), a full disk that of mounting, in a namespace of its own, and
+// out of memory a cgroup of the memory controller.
+//
+// A jump of the machine's clock is no test: it would be that of all who use the
+// machine. A time namespace moves CLOCK_MONOTONIC and CLOCK_BOOTTIME alone, and only
+// before its first process; and Go asks the vDSO for the time, where neither a
+// preloaded library nor seccomp comes in between. What is measured here by the wall
+// clock is log lines; all waiting is by the monotonic clock, which does not jump.
 //
 // The figures are printed as a table of Markdown at the end.
 package faults

@@ -13,14 +13,7 @@ func TestDrainOverKill(t *testing.T) {
 	long(t)
 	needCommand(t, "drain")
 	in, l, f := loaded(t, "kill -9 of srs-proxy with one origin drained")
-	for round := range suite.rounds {
-		f.rounds++
-		report(t, round+1, drainRound(in, l, f, in.victims(round, 1)[0], round))
-		in.waitReady(suite.size.origins)
-		l.awaitFrames(t, 10*time.Second)
-	}
-	l.stop()
-	f.checkBaseline(t, in)
+	repeat(t, in, l, f, func(round int) []string { return drainRound(in, l, f, in.victims(round, 1)[0], round) })
 }
 
 func drainRound(in *instance, l *load, f *fault, victim originStatus, round int) (wrong []string) {
@@ -43,19 +36,15 @@ func drainRound(in *instance, l *load, f *fault, victim originStatus, round int)
 		wrong = append(wrong, fmt.Sprintf("adopted after %s, %s are allowed", ms(took), adoptWithin))
 	}
 	fresh := newcomersAt(in.rtmp, fmt.Sprintf("drained%d", round), 20*time.Millisecond)
-	everything := make(map[string]bool)
-	for _, p := range l.pubs {
-		everything[p.name] = true
-	}
 	b := afterDeath
 	b.accepted += took
-	wrong = append(wrong, l.recover(everything, b, f)...)
+	wrong = append(wrong, l.recover(l.everything(), b, f)...)
 	if names := in.streams()[victim.ID]; len(names) > 0 {
 		wrong = append(wrong, fmt.Sprintf("%s is drained and has got %q", victim.ID, names))
 	}
 	wrong = append(wrong, fresh.end(f)...)
 	wrong = append(wrong, in.siblings(before, nil)...)
-	wrong = append(wrong, in.sameServices(before)...)
+	wrong = append(wrong, in.sameServices(before, nil)...)
 	wrong = append(wrong, l.single()...)
 	if out, err := in.command("undrain", victim.ID); err != nil {
 		wrong = append(wrong, fmt.Sprintf("undrain %s: %v: %.300s", victim.ID, err, out))

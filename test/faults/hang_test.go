@@ -14,15 +14,7 @@ import (
 func TestHang(t *testing.T) {
 	long(t)
 	in, l, f := loaded(t, "SIGSTOP of one origin, handshakes in flight")
-	for round := range suite.rounds {
-		f.rounds++
-		victim := in.victims(round, 1)[0]
-		report(t, round+1, hangRound(in, l, f, victim, round))
-		in.waitReady(suite.size.origins)
-		l.awaitFrames(t, 10*time.Second)
-	}
-	l.stop()
-	f.checkBaseline(t, in)
+	repeat(t, in, l, f, func(round int) []string { return hangRound(in, l, f, in.victims(round, 1)[0], round) })
 }
 
 func hangRound(in *instance, l *load, f *fault, victim originStatus, round int) (wrong []string) {

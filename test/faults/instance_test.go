@@ -32,11 +32,13 @@ const (
 type instance struct {
 	t        *testing.T
 	stateDir string
+	control  string // the socket; outside of the state dir, which may be full
 	rtmp     string
 	http     string
 	public   string // the HTTP API
 	first    int    // of its ports
 	args     []string
+	within   []string // what runs the program: it and args follow; empty for nothing
 	log      output
 	api      http.Client
 
@@ -50,11 +52,15 @@ type instance struct {
 
 // output collects what a process prints, readable while it runs.
 type output struct {
+	stopped sync.Mutex // held by who wants nothing to be read
+
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
 func (o *output) Write(p []byte) (int, error) {
+	o.stopped.Lock()
+	defer o.stopped.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.Write(p)
@@ -70,23 +76,32 @@ func (o *output) String() string {
 // more origins there have to be ports.
 func up(t *testing.T, origins, spare int, flags ...string) *instance {
 	t.Helper()
+	in := newInstance(t, origins, spare, flags...)
+	in.start()
+	in.waitReady(origins)
+	return in
+}
+
+// newInstance is one that is still to be started.
+func newInstance(t *testing.T, origins, spare int, flags ...string) *instance {
+	t.Helper()
 	first := freePorts(t, (origins+spare+1)*perOrigin)
+	dir := t.TempDir()
 	in := &instance{
-		t: t, stateDir: filepath.Join(t.TempDir(), "s"), first: first, last: first + perOrigin - 1,
+		t: t, stateDir: filepath.Join(dir, "s"), control: filepath.Join(dir, "control"), first: first, last: first + perOrigin - 1,
 		rtmp: fmt.Sprintf("127.0.0.1:%d", first), http: fmt.Sprintf("127.0.0.1:%d", first+1),
 		public: fmt.Sprintf("127.0.0.1:%d", first+2),
 		pids:   make(map[int]bool),
 	}
 	in.args = append([]string{
-		"up", "--origins", strconv.Itoa(origins), "--srs", suite.srs, "--state-dir", in.stateDir,
+		"up", "--origins", strconv.Itoa(origins), "--srs", suite.srs, "--state-dir", in.stateDir, "--control", in.control,
 		"--rtmp", in.rtmp, "--http", in.http, "--api", in.public, "--srt", fmt.Sprintf("127.0.0.1:%d", first+3), "--webrtc", fmt.Sprintf("127.0.0.1:%d", first+4), "--port-base", strconv.Itoa(first + perOrigin), "--log-format", "json",
 		// SRS would decode the audio of every publisher, for WebRTC, and end who sends what it
 		// cannot decode, as our frames are.
 		"--rtmp-to-rtc", "off",
 	}, flags...)
-	socket := filepath.Join(in.stateDir, "control.sock")
 	in.api.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
+		return new(net.Dialer).DialContext(ctx, "unix", in.control)
 	}}
 	t.Cleanup(func() {
 		if in.running() {
@@ -98,8 +113,6 @@ func up(t *testing.T, origins, spare int, flags ...string) *instance {
 			t.Logf("%s\n%s\nall of it: %s", strings.Join(in.args, " "), tail(in.log.String(), 25), in.keepLog())
 		}
 	})
-	in.start()
-	in.waitReady(origins)
 	return in
 }
 
@@ -125,7 +138,8 @@ func tail(text string, lines int) string {
 // start begins another process on the same state dir.
 func (in *instance) start() {
 	in.t.Helper()
-	in.cmd = exec.Command(suite.program, in.args...)
+	argv := append(append(slices.Clone(in.within), suite.program), in.args...)
+	in.cmd = exec.Command(argv[0], argv[1:]...)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PROXY_") && !strings.HasPrefix(v, "SRS_") {
 			in.cmd.Env = append(in.cmd.Env, v)
@@ -192,7 +206,7 @@ func (in *instance) stop() time.Duration {
 func (in *instance) command(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, suite.program, append(args[:1:1], append([]string{"--state-dir", in.stateDir}, args[1:]...)...)...)
+	cmd := exec.CommandContext(ctx, suite.program, append(args[:1:1], append([]string{"--state-dir", in.stateDir, "--control", in.control}, args[1:]...)...)...)
 	cmd.Env = in.cmd.Env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -201,6 +215,7 @@ func (in *instance) command(args ...string) (string, error) {
 // status is what `status -o json` prints.
 type status struct {
 	Origins []originStatus `json:"origins"`
+	Cgroups string         `json:"cgroups"`
 	Totals  struct{ Origins, Ready, Restarts int }
 }
 
@@ -212,7 +227,13 @@ type originStatus struct {
 	PID       int    `json:"pid"`
 	Restarts  int    `json:"restarts"`
 	ServiceID string `json:"service_id"`
-	Ports     struct{ RTMP, API int }
+	WorkDir   string `json:"work_dir"`
+	LastExit  string `json:"last_exit"`
+	Exit      struct {
+		PID int
+		OOM bool
+	}
+	Ports struct{ RTMP, API int }
 }
 
 // unready are the current origins that are not ready.
@@ -329,7 +350,7 @@ func (in *instance) told(of string) string {
 }
 
 // logged is when the first line after a time, with a message that begins like this
-// and of this origin, was logged.
+// and of this origin (or none, for ""), was logged.
 func (in *instance) logged(origin, message string, after time.Time) (time.Time, bool) {
 	for line := range strings.Lines(in.log.String()) {
 		var l struct {

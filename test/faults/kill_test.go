@@ -26,13 +26,33 @@ func TestQuiet(t *testing.T) {
 func loaded(t *testing.T, name string, flags ...string) (*instance, *load, *fault) {
 	t.Helper()
 	in := up(t, suite.size.origins, suite.size.origins, flags...)
+	l, f := in.loaded(name)
+	return in, l, f
+}
+
+func (in *instance) loaded(name string) (*load, *fault) {
+	in.t.Helper()
 	f := figures.fault(name)
 	// What a first load leaves for the next one (buffers, threads) is no leak.
-	newLoad(t, in, suite.size, f).stop()
+	newLoad(in.t, in, suite.size, f).stop()
 	f.before = in.idle()
-	l := newLoad(t, in, suite.size, f)
+	l := newLoad(in.t, in, suite.size, f)
 	f.cpu = cores(2 * time.Second)
-	return in, l, f
+	return l, f
+}
+
+// repeat runs a round as often as was asked for, each on an instance that is whole
+// again, and ends with N4.
+func repeat(t *testing.T, in *instance, l *load, f *fault, run func(round int) (wrong []string)) {
+	t.Helper()
+	for round := range suite.rounds {
+		f.rounds++
+		report(t, round+1, run(round))
+		in.waitReady(suite.size.origins)
+		l.awaitFrames(t, 10*time.Second)
+	}
+	l.stop()
+	f.checkBaseline(t, in)
 }
 
 func TestKillOne(t *testing.T) {
@@ -45,16 +65,14 @@ func TestKillEighth(t *testing.T) {
 	killOrigins(t, "kill -9 of an eighth of the origins", max(1, suite.size.origins/8))
 }
 
+func TestKillQuarter(t *testing.T) {
+	long(t)
+	killOrigins(t, "kill -9 of a quarter of the origins", max(1, suite.size.origins/4))
+}
+
 func killOrigins(t *testing.T, name string, n int) {
 	in, l, f := loaded(t, name)
-	for round := range suite.rounds {
-		f.rounds++
-		report(t, round+1, killRound(in, l, f, in.victims(round*n, n)))
-		in.waitReady(suite.size.origins)
-		l.awaitFrames(t, 10*time.Second)
-	}
-	l.stop()
-	f.checkBaseline(t, in)
+	repeat(t, in, l, f, func(round int) []string { return killRound(in, l, f, in.victims(round*n, n)) })
 }
 
 // victims are n origins, others in every round.
@@ -109,10 +127,7 @@ func killRound(in *instance, l *load, f *fault, victims []originStatus) (wrong [
 // siblings proves that origins other than the victims are what they were.
 func (in *instance) siblings(before status, victims []originStatus) (wrong []string) {
 	in.t.Helper()
-	hit := make(map[string]bool)
-	for _, v := range victims {
-		hit[v.ID] = true
-	}
+	hit := idsOf(victims)
 	now := make(map[string]originStatus)
 	for _, o := range in.mustStatus().Origins {
 		now[o.ID] = o
@@ -123,4 +138,12 @@ func (in *instance) siblings(before status, victims []originStatus) (wrong []str
 		}
 	}
 	return wrong
+}
+
+func idsOf(origins []originStatus) map[string]bool {
+	ids := make(map[string]bool)
+	for _, o := range origins {
+		ids[o.ID] = true
+	}
+	return ids
 }

@@ -121,6 +121,15 @@ var (
 	afterHang  = bounds{closed: 6 * time.Second, accepted: time.Second, frames: 10 * time.Second}
 )
 
+// everything is the names of all streams.
+func (l *load) everything() map[string]bool {
+	names := make(map[string]bool)
+	for _, p := range l.pubs {
+		names[p.name] = true
+	}
+	return names
+}
+
 // recover waits until the streams that were hit are there again, for three times as
 // long as they may take, and notes how long that was.
 func (l *load) recover(hit map[string]bool, b bounds, f *fault) (wrong []string) {
