@@ -45,7 +45,7 @@ func configYAML(cfg *resolved) ([]byte, error) {
 			category = v.setting.category
 			key.HeadComment = category
 		}
-		val := &yaml.Node{Kind: yaml.ScalarNode, Value: v.text, LineComment: v.origin()}
+		val := &yaml.Node{Kind: yaml.ScalarNode, Value: v.shown(), LineComment: v.origin()}
 		if v.text == "" {
 			val.Style = yaml.DoubleQuotedStyle
 		}

@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy"
@@ -54,13 +51,9 @@ type instance struct {
 	term    terminal
 	log     *slog.Logger
 	started time.Time
-	// stop begins the clean end; hurry skips its graceful part.
-	stop  context.CancelFunc
-	hurry func()
+	ending
 	// level is from where on lines are logged at all.
 	level slog.LevelVar
-	// hangup asks for a reload.
-	hangup chan struct{}
 	// busy is the operation that goes on.
 	busy busyWith
 
@@ -75,22 +68,15 @@ type instance struct {
 // up is the narrative: decide, bind, prepare, run, and the same backwards.
 func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	bar := newProgress(p.term.err, p.term.width)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	hurried := make(chan struct{})
-	in := &instance{
-		cfg: cfg, src: src, bar: bar, term: p.term, started: time.Now(), hangup: make(chan struct{}, 1),
-		stop: stop, hurry: sync.OnceFunc(func() { close(hurried) }),
-	}
+	in := &instance{cfg: cfg, src: src, bar: bar, term: p.term, started: time.Now()}
 	in.level.Set(cfg.LogLevel)
 	log := newLogger(bar, &in.level, cfg.LogFormat)
 	in.log = log
+	ctx, in.ending = newEnding(ctx, log)
+	defer in.stop()
 	in.notify = newNotifier(cfg.ReadyQuorum, p.env, log)
-	signals := catchSignals()
-	defer signal.Stop(signals)
-	ended := make(chan struct{})
-	defer close(ended)
-	go in.obey(signals, ended)
+	ended, over := in.obeySignals()
+	defer over()
 
 	// Whoever starts a second one wants to hear that, not which port is busy.
 	in.control = &control{path: cfg.Control, report: in.report, stop: in.stopOrHurry, routes: in.routes(ctx), log: log}
@@ -143,7 +129,7 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 		in.proxy.Close()
 		return err
 	}
-	go in.hurryOn(hurried, ended)
+	go in.hurryOn(ended)
 	go in.reloadOnSignal(ctx, ended)
 	return in.run(ctx)
 }
@@ -189,61 +175,9 @@ func (in *instance) run(ctx context.Context) error {
 	return nil
 }
 
-// catchSignals takes what would end us otherwise. Children get the defaults
-// back, because a handler, unlike an ignored signal, does not survive exec.
-func catchSignals() chan os.Signal {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
-	// nohup ignores SIGHUP for us; catching it would undo that.
-	if !signal.Ignored(unix.SIGHUP) {
-		signal.Notify(signals, unix.SIGHUP)
-	}
-	// Without a handler, a log into a closed pipe (`up | head`) would kill us at
-	// once and leave the origins behind.
-	signal.Notify(signals, unix.SIGPIPE)
-	return signals
-}
-
-// obey stops at the first signal and hurries at the next ones. SIGHUP asks for a
-// reload, unless it says that our terminal was closed.
-func (in *instance) obey(signals <-chan os.Signal, ended <-chan struct{}) {
-	terminal := hasTerminal()
-	for asked := false; ; {
-		select {
-		case <-ended:
-			return
-		case s := <-signals:
-			if s == unix.SIGPIPE {
-				continue
-			}
-			if s == unix.SIGHUP && !terminalGone(terminal) {
-				select {
-				case in.hangup <- struct{}{}:
-				default: // one is asked for already
-				}
-				continue
-			}
-			if asked {
-				in.log.Warn("hurrying the stop", "signal", s.String())
-			} else {
-				in.log.Info("stopping; a second signal hurries", "signal", s.String())
-			}
-			in.stopOrHurry(asked)
-			asked = true
-		}
-	}
-}
-
-func (in *instance) stopOrHurry(now bool) {
-	if now {
-		in.hurry()
-	}
-	in.stop()
-}
-
-func (in *instance) hurryOn(hurried, ended <-chan struct{}) {
+func (in *instance) hurryOn(ended <-chan struct{}) {
 	select {
-	case <-hurried:
+	case <-in.hurried:
 		in.sup.Hurry()
 	case <-ended:
 	}

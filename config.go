@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"srs-proxy/proxy/access"
 	"srs-proxy/proxy/certs"
+	"srs-proxy/proxy/register"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/runtime"
@@ -97,6 +99,23 @@ type Config struct {
 	// Pprof has the control socket give profiles of this process.
 	Pprof bool
 
+	// The following are of `proxy` alone.
+
+	// SystemAPI is where origins register: an address, the path of a unix socket, or ""
+	// for nowhere.
+	SystemAPI string
+	Register  register.Rules
+	// RegisterTTL is how long an origin is known after its last heartbeat.
+	RegisterTTL time.Duration
+	// Static are the origins that do not register.
+	Static []staticOrigin
+	// LoadBalancer is where the balancer keeps what it knows.
+	LoadBalancer string
+	// ShutdownDelay, DrainTimeout and QuitTimeout are the phases of the end.
+	ShutdownDelay, DrainTimeout, QuitTimeout time.Duration
+	// GoPprof is where Go's profiles are served; "" for nowhere.
+	GoPprof string
+
 	LogLevel  slog.Level
 	LogFormat string
 	// LogMaxSize and LogKeep are of the origins' log files; size 0 lets them grow.
@@ -168,6 +187,9 @@ func (c *Config) listeners() []publicListener {
 		{flag: "srt", network: "udp", addr: c.SRT},
 		{flag: "webrtc", network: "udp", addr: c.WebRTC},
 		{flag: "webrtc", network: "tcp", addr: c.WebRTC},
+	}
+	if c.SystemAPI != "" && !strings.HasPrefix(c.SystemAPI, "/") {
+		all = append(all, publicListener{flag: "system-api", network: "tcp", addr: c.SystemAPI})
 	}
 	if c.TLS.CertFile != "" {
 		all = append(all, publicListener{flag: "rtmps", network: "tcp", addr: c.RTMPS},

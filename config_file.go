@@ -73,7 +73,7 @@ func parseConfigFile(path string, text []byte, all []setting) (map[string]fileVa
 			}
 			words = append(words, item.Value)
 		}
-		values[key.Value] = fileValue{text: strings.Join(words, ","), file: path, line: val.Line}
+		values[key.Value] = fileValue{text: strings.Join(words, s.joint()), file: path, line: val.Line}
 	}
 	return values, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,22 @@ func (v value) place() string {
 	}
 }
 
+// shown is the value for everybody's eyes.
+func (v value) shown() string {
+	if v.setting.secret && v.text != "" {
+		return "(secret)"
+	}
+	return v.text
+}
+
+// complain says what is wrong with the value. Of a secret it quotes nothing.
+func (v value) complain(err error) error {
+	if v.setting.secret {
+		return usageErrorf("%s: the value %w", v.place(), err)
+	}
+	return usageErrorf("%s: %q %w", v.place(), v.text, err)
+}
+
 // origin is the source in a word or two, for the comments of `config`.
 func (v value) origin() string {
 	switch v.from {
@@ -75,6 +92,8 @@ func (e *settingError) Error() string {
 type sources struct {
 	flag func(name string) (string, bool)
 	env  func(name string) (string, bool)
+	// command is whose settings they are: proxyCommand, or "" for those of up.
+	command string
 }
 
 // configFileSetting is how the file itself is named: it cannot be a key of the file.
@@ -111,10 +130,16 @@ func (r *resolved) explain(err error) error {
 // the precedence flag > environment > file > default, and validates the result
 // once. Every error it returns is a usage error.
 func resolve(src sources, names ...string) (*resolved, error) {
-	all := settings(defaultStateDir(src.env))
-	file, err := src.readFile(all)
+	stateDir := defaultStateDir(src.env)
+	all := settingsOf(src.command, stateDir)
+	file, err := src.readFile(everySetting(stateDir))
 	if err != nil {
 		return nil, err
+	}
+	if len(names) == 0 {
+		if err := src.refuseOthers(file); err != nil {
+			return nil, err
+		}
 	}
 
 	r := &resolved{}
@@ -125,7 +150,7 @@ func resolve(src sources, names ...string) (*resolved, error) {
 		v := src.lookup(s, file)
 		if v.text != "" || v.from == fromFlag {
 			if err := s.apply(&r.Config, v.text); err != nil {
-				return nil, usageErrorf("%s: %q %w", v.place(), v.text, err)
+				return nil, v.complain(err)
 			}
 		}
 		r.values = append(r.values, v)
@@ -163,6 +188,17 @@ func (src sources) lookup(s setting, file map[string]fileValue) value {
 		v.text, v.from, v.file, v.line = f.text, fromFile, f.file, f.line
 	}
 	return v
+}
+
+// refuseOthers complains of what a file says to another command: whoever wrote it
+// expects something of it.
+func (src sources) refuseOthers(file map[string]fileValue) error {
+	for _, name := range slices.Sorted(maps.Keys(file)) {
+		if why := elsewhere(src.command, name); why != "" {
+			return usageErrorf("%s:%d: %s", file[name].file, file[name].line, why)
+		}
+	}
+	return nil
 }
 
 // readFile reads the configuration file, if one is named.

@@ -124,6 +124,12 @@ func (c *control) refuseSecond() error {
 	}
 }
 
+// Close frees the socket of a control that will not Run.
+func (c *control) Close() {
+	_ = c.ln.Close()
+	_ = os.Remove(c.path)
+}
+
 // Run serves until ctx ends and removes the socket.
 func (c *control) Run(ctx context.Context) error {
 	mux := http.NewServeMux()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/pprof"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -46,8 +45,7 @@ type scaleRequest struct {
 func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 	return func(mux *http.ServeMux) {
 		if in.cfg.Pprof {
-			mux.HandleFunc("GET /debug/pprof/", pprof.Index) // each profile by its name, too
-			mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+			addProfiles(mux)
 		}
 		mux.HandleFunc("GET "+controlOrigins, func(w http.ResponseWriter, _ *http.Request) {
 			in.answer(w, originsReport{StateDir: in.cfg.StateDir, Origins: in.sup.Origins()})

@@ -38,11 +38,14 @@ func (f *settingSwitch) String() string { return cli.FlagStringer(&f.BoolFlag) }
 
 // settingList is one whose values are joined when it is given several times, where a
 // plain flag would forget all but the last.
-type settingList struct{ cli.StringFlag }
+type settingList struct {
+	cli.StringFlag
+	joint string
+}
 
 // Apply registers the flag without the variable.
 func (f *settingList) Apply(set *flag.FlagSet) error {
-	set.Var(new(joined), f.Name, f.Usage)
+	set.Var(&joined{joint: f.joint}, f.Name, f.Usage)
 	return nil
 }
 
@@ -50,27 +53,31 @@ func (f *settingList) Apply(set *flag.FlagSet) error {
 func (f *settingList) String() string { return cli.FlagStringer(&f.StringFlag) }
 
 // joined is a flag.Value that keeps all it was given.
-type joined string
+type joined struct{ all, joint string }
 
-func (j *joined) String() string { return string(*j) }
+func (j *joined) String() string { return j.all }
 
 // Set adds a value.
 func (j *joined) Set(v string) error {
-	if *j != "" && v != "" {
-		v = string(*j) + "," + v
+	if j.all != "" && v != "" {
+		v = j.all + j.joint + v
 	}
-	*j = joined(v)
+	j.all = v
 	return nil
 }
 
-// settingFlags are the flags of the settings called for, all when names is
+// settingFlags are the flags of the settings called for, all of up when names is
 // empty, and --config.
 func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
+	return flagsOf(settings(defaultStateDir(env)), names...)
+}
+
+func flagsOf(all []setting, names ...string) []cli.Flag {
 	flags := []cli.Flag{&settingFlag{cli.StringFlag{
 		Name: configFileFlag, EnvVars: []string{configFileEnv}, Category: categoryHost,
 		Usage: "read settings from the YAML `FILE`; its keys are the flags' names",
 	}}}
-	for _, s := range settings(defaultStateDir(env)) {
+	for _, s := range all {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
 		}
@@ -82,7 +89,7 @@ func settingFlags(env func(string) (string, bool), names ...string) []cli.Flag {
 		}
 		plain := cli.StringFlag{Name: s.name, EnvVars: []string{s.env}, Category: s.category, DefaultText: s.def, Usage: s.usage}
 		if s.isList {
-			flags = append(flags, &settingList{plain})
+			flags = append(flags, &settingList{plain, s.joint()})
 		} else {
 			flags = append(flags, &settingFlag{plain})
 		}
@@ -120,6 +127,13 @@ func usageOf(c *cli.Context, err error, _ bool) error {
 }
 
 func unknownFlag(c *cli.Context, name string) error {
+	command := ""
+	if c.Command != nil && c.Command.Name == proxyCommand {
+		command = proxyCommand
+	}
+	if why := elsewhere(command, name); why != "" && (command != "" || c.Command != nil && c.Command.Name == "up") {
+		return usageErrorf("there is no flag --%s here: %s", name, why)
+	}
 	if near := nearest(name, flagNames(c.Command.Flags)); near != "" {
 		return usageErrorf("there is no flag --%s; did you mean --%s?", name, near)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"srs-proxy/proxy/api"
@@ -30,9 +31,26 @@ func identity(stateDir string) api.Identity {
 		Service: word(random),
 		PID:     os.Getpid(),
 		PPID:    os.Getppid(),
-		Argv:    strings.Join(os.Args, " "),
+		Argv:    strings.Join(withoutSecrets(os.Args), " "),
 		Cwd:     cwd,
 	}
+}
+
+// withoutSecrets is a command line without the values of settings that are secret.
+func withoutSecrets(args []string) []string {
+	shown := slices.Clone(args)
+	for i, arg := range args {
+		name, _, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		s := settingNamed(name, proxyOwnSettings())
+		switch {
+		case !strings.HasPrefix(arg, "-") || s == nil || !s.secret:
+		case given:
+			shown[i] = "--" + name + "=(secret)"
+		case i+1 < len(args):
+			shown[i+1] = "(secret)"
+		}
+	}
+	return shown
 }
 
 // word is of bytes what SRS's ids are of: digits and small letters.

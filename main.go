@@ -63,11 +63,12 @@ func (p *program) app() *cli.App {
 			p.checkCommand(),
 			p.configCommand(),
 			p.systemdUnitCommand(),
+			p.proxyCommand(),
 			p.originCommand(),
 			p.versionCommand(),
 			p.completionCommand(),
 		},
-		Action:               unknownCommand,
+		Action:               p.bareCommand,
 		HideVersion:          true, // a command of its own, with details
 		EnableBashCompletion: true,
 		Suggest:              true,

@@ -225,7 +225,7 @@ func changedSettings(old, next *resolved) ([]settingChange, error) {
 		if same {
 			continue
 		}
-		c := settingChange{What: v.setting.name, From: was.text, To: v.text, Restart: reachOf(v.setting.name) == reachRestart}
+		c := settingChange{What: v.setting.name, From: was.shown(), To: v.shown(), Restart: reachOf(v.setting.name) == reachRestart}
 		if reachOf(v.setting.name) == reachNever {
 			refused = append(refused, fmt.Sprintf("%s: is %s and would become %s", v.place(), quoteEmpty(c.From), quoteEmpty(c.To)))
 			continue
@@ -249,7 +249,7 @@ func sameSetting(a, b value) (bool, error) {
 			continue
 		}
 		if err := v.setting.apply(c, v.text); err != nil && v == &b {
-			return false, usageErrorf("%s: %q %w", v.place(), v.text, err)
+			return false, v.complain(err)
 		}
 	}
 	return reflect.DeepEqual(x, y), nil

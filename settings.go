@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -24,12 +25,19 @@ type setting struct {
 	def   string
 	// isSwitch makes a flag without a value: --name is --name=true.
 	isSwitch bool
-	// isList lets the flag be given several times: the values are joined by commas.
-	isList bool
+	// isList lets the flag be given several times: the values are joined by commas, or
+	// by separator.
+	isList    bool
+	separator string
+	// secret keeps the value out of everything that is printed.
+	secret bool
 	// apply reads a value into the Config. Its error completes the sentence that
 	// begins with the value.
 	apply func(c *Config, value string) error
 }
+
+// joint is between the values of a list.
+func (s setting) joint() string { return cmp.Or(s.separator, ",") }
 
 const (
 	categoryListen  = "Where things listen"

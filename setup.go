@@ -259,13 +259,17 @@ func (s *setup) served() (served, error) {
 	if err != nil {
 		return served{}, fmt.Errorf("vhosts: %w", err)
 	}
+	return servedBy(root), nil
+}
+
+func servedBy(root *srsconf.Directive) served {
 	return served{
 		vhosts: srsconf.Vhosts(root),
 		streamIDs: srt.StreamIDs{
 			Default:    root.Value("srt_server", "default_streamid"),
 			DefaultApp: root.Value("srt_server", "default_app"),
 		},
-	}, nil
+	}
 }
 
 // filesPerSession is what a session holds of the proxy's descriptors: a socket
@@ -287,7 +291,7 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		Vhosts:       origins.vhosts,
 		StreamIDs:    origins.streamIDs,
 		Shards:       len(s.cpus.Proxy),
-		RealIPPrefix: s.cfg.RealIPPrefix.enabled(!s.software.builtin),
+		RealIPPrefix: s.cfg.RealIPPrefix.enabled(s.software.isSRS()),
 		PerIP:        s.cfg.MaxConnectionsPerIP,
 		UDPPerIP:     s.cfg.MaxUDPSessionsPerIP,
 		Handshaking:  s.cfg.MaxHandshaking,

@@ -20,6 +20,9 @@ type software struct {
 	program string
 }
 
+// isSRS is false for the built-in origin, and where origins are not ours to start.
+func (s software) isSRS() bool { return len(s.command) > 0 && !s.builtin }
+
 // findSoftware chooses the origins' program: what the operator named, else srs
 // in PATH, else an installed one, else the built-in origin.
 func findSoftware(cfg *Config) (software, error) {

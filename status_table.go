@@ -133,7 +133,7 @@ func stateColor(s supervisor.State) color {
 	switch s {
 	case supervisor.Ready:
 		return green
-	case supervisor.Backoff, supervisor.Fatal:
+	case supervisor.Backoff, supervisor.Fatal, stateDown:
 		return red
 	case supervisor.Stopped:
 		return dim

@@ -14,6 +14,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -203,6 +204,16 @@ func (p *Proxy) Client(peer netip.Addr) (netip.AddrPort, bool) { return p.source
 // proxy, and the ID of the origin that it does so at.
 func (p *Proxy) Publisher(s balancer.Stream) (client netip.Addr, originID string, ok bool) {
 	return p.router.Publisher(s)
+}
+
+// Sessions is how many sessions there are, of all protocols.
+func (p *Proxy) Sessions() int { return p.router.Sessions() }
+
+// Drain takes no more sessions and gives up the addresses of TCP, while Run goes on for
+// those that there are. The datagram protocols keep their addresses: sessions need them.
+func (p *Proxy) Drain() error {
+	p.router.Drain()
+	return errors.Join(p.rtmp.Drain(), p.http.Drain(), p.api.Drain())
 }
 
 // Loops is how many threads relay TCP sessions.

@@ -60,6 +60,24 @@ func Parse(text string) (List, error) {
 	return l, nil
 }
 
+// ParseNetworks reads addresses and networks (CIDR) that are parted by commas; all is
+// every address. An error completes a sentence that begins with the text.
+func ParseNetworks(text string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for entry := range strings.SplitSeq(text, ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		prefixes, err := parseNetwork(entry)
+		if err != nil {
+			return nil, fmt.Errorf("has %q where an address or a network belongs; give entries such as 192.0.2.7 or 10.0.0.0/8", entry)
+		}
+		all = append(all, prefixes...)
+	}
+	return all, nil
+}
+
 func parseNetwork(s string) ([]netip.Prefix, error) {
 	if s == "all" {
 		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, nil

@@ -67,6 +67,7 @@ type Listener struct {
 	refused  atomic.Int64
 	done     chan struct{}
 	once     sync.Once
+	drained  atomic.Bool
 
 	mu       sync.Mutex // guards the following fields
 	perIP    int        // see Config
@@ -169,6 +170,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 			wait = retryFirst
 			continue
 		case errors.Is(err, net.ErrClosed):
+			if l.drained.Load() {
+				<-l.done // the server goes on for those that it has
+			}
 			return nil, err
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			l.refuseQueued(err)
@@ -277,9 +281,19 @@ func (l *Listener) Stats() Stats {
 	return Stats{Accepted: accepted, Active: accepted - closed, Closed: closed, Refused: l.refused.Load()}
 }
 
+// Drain gives the address up, so that clients are refused and go elsewhere. Accept waits
+// for Close.
+func (l *Listener) Drain() error {
+	l.drained.Store(true)
+	return l.ln.Close()
+}
+
 // Close stops listening; connections stay.
 func (l *Listener) Close() error {
 	err := l.ln.Close()
+	if l.drained.Load() {
+		err = nil
+	}
 	l.once.Do(func() {
 		close(l.done)
 		l.mu.Lock()

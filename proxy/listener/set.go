@@ -77,6 +77,15 @@ func (s *Set) Stats() Stats {
 	return all
 }
 
+// Drain gives the addresses up while the server goes on, see Listener.Drain.
+func (s *Set) Drain() error {
+	var err error
+	for _, l := range s.Listeners() {
+		err = errors.Join(err, l.Drain())
+	}
+	return err
+}
+
 // Close frees the addresses; connections stay.
 func (s *Set) Close() error {
 	var err error

@@ -92,6 +92,7 @@ type Router struct {
 	access   atomic.Pointer[access.Rules]
 	dialer   net.Dialer
 	sessions atomic.Int64
+	draining atomic.Bool
 
 	streams        streams
 	toldSourceless atomic.Bool // see sourceless
@@ -147,6 +148,11 @@ func (r *Router) Origins(ctx context.Context) ([]balancer.Status, error) {
 func (r *Router) ReportDial(ctx context.Context, originID string, err error) {
 	r.bal.ReportDial(ctx, originID, err)
 }
+
+// Drain refuses sessions from now on, with ErrBusy; those that there are go on.
+func (r *Router) Drain() { r.draining.Store(true) }
+
+var errDraining = fmt.Errorf("the proxy is about to stop: %w", ErrBusy)
 
 // Sessions is how many sessions hold a connection now.
 func (r *Router) Sessions() int { return int(r.sessions.Load()) }
@@ -242,6 +248,9 @@ func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.
 func (r *Router) place(ctx context.Context, req Request, take func(balancer.Lease) error) (balancer.Lease, error) {
 	if err := r.Allow(req.Role, req.Client.Addr()); err != nil {
 		return balancer.Lease{}, err
+	}
+	if r.draining.Load() {
+		return balancer.Lease{}, errDraining
 	}
 	if !r.admit(req.Role) {
 		return balancer.Lease{}, ErrBusy
