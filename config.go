@@ -77,6 +77,7 @@ type Config struct {
 	MaxConnectionsPerIP int
 	// MaxUDPSessionsPerIP is of WebRTC, and of SRT.
 	MaxUDPSessionsPerIP int
+	HLSCache            int64 // bytes; 0 is off
 	MaxHandshaking      int
 	DialTimeout         time.Duration
 	// RelayMode is how bytes of TCP sessions move.

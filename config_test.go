@@ -80,7 +80,7 @@ func TestEverySettingArrives(t *testing.T) {
 		"tls-cert": file, "tls-key": file, "rtmps": "3010", "https": "3011", "https-api": "3012",
 		"port-base": "21000", "hook-relay": "20777", "max-connections": "77", "real-ip-prefix": "off", "ready-quorum": "75%", "die-with-parent": "on", "rtmp-to-rtc": "on",
 		"origin-cpus": "1-2", "proxy-cpus": "0", "cpu-layout": "numa", "relay": "copy",
-		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "dial-timeout": "2s", "lease-idle": "3m",
+		"nofile": "5000", "max-connections-per-ip": "11", "max-udp-sessions-per-ip": "14", "max-handshaking": "12", "hls-cache": "64M", "dial-timeout": "2s", "lease-idle": "3m",
 		"allow": "publish:10.0.0.0/8", "deny": "play:192.0.2.7",
 		"state-dir": "/s", "control": "/c", "log-level": "debug", "log-format": "json",
 		"log-max-size": "2M", "log-keep": "13",
@@ -101,7 +101,7 @@ func TestEverySettingArrives(t *testing.T) {
 		TLS: certs.Pair{CertFile: file, KeyFile: file}, RTMPS: ":3010", HTTPS: ":3011", HTTPSAPI: ":3012",
 		PortBase: 21000, HookRelay: 20777, MaxConnections: 77, RealIPPrefix: toggleOff, ReadyQuorum: quorum{percent: 75}, DieWithParent: true, RTMPToRTC: true,
 		OriginCPUs: runtime.CPUSet{1, 2}, ProxyCPUs: runtime.CPUSet{0}, CPULayout: runtime.NUMA, RelayMode: relay.Copy,
-		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
+		NoFile: 5000, MaxConnectionsPerIP: 11, MaxUDPSessionsPerIP: 14, MaxHandshaking: 12, HLSCache: 64 << 20, DialTimeout: 2 * time.Second, LeaseIdle: 3 * time.Minute,
 		Access:   access.Rules{Allow: accessList(t, "publish:10.0.0.0/8"), Deny: accessList(t, "play:192.0.2.7")},
 		StateDir: "/s", Control: "/c", LogLevel: slog.LevelDebug, LogFormat: "json",
 		LogMaxSize: 2 << 20, LogKeep: 13,
@@ -130,7 +130,7 @@ func TestDefaults(t *testing.T) {
 	}
 	if cfg.HTTP != ":8080" || cfg.PortBase != srsconf.DefaultPortBase || cfg.CPULayout != runtime.Spread ||
 		cfg.LeaseIdle != time.Minute || cfg.DrainDeadline != 10*time.Minute || cfg.CPUQuota != 0 || cfg.MemoryMax != 0 ||
-		cfg.Nice.pointer() != nil || cfg.OOMScore.pointer() != nil || cfg.cgroupName() != cgroupNameFor(cgroupAuto, cfg.StateDir) || cfg.DialTimeout != time.Second || cfg.MaxConnectionsPerIP != 1024 || cfg.MaxHandshaking != 2048 {
+		cfg.Nice.pointer() != nil || cfg.OOMScore.pointer() != nil || cfg.cgroupName() != cgroupNameFor(cgroupAuto, cfg.StateDir) || cfg.DialTimeout != time.Second || cfg.MaxConnectionsPerIP != 1024 || cfg.MaxHandshaking != 2048 || cfg.HLSCache != 256<<20 {
 		t.Errorf("defaults: %+v", cfg.Config)
 	}
 	if want := filepath.Join(cfg.StateDir, "control.sock"); cfg.Control != want {

@@ -216,11 +216,15 @@ func parseCgroup(v string) (string, error) {
 	return v, nil
 }
 
-// minLogSize keeps a log's last lines, which say why an origin ended, in one file.
-const minLogSize = 64 << 10
+// parseLogSize takes 32M and the like. In the least a log's last lines, which say why an
+// origin ended, are in one file.
+func parseLogSize(v string) (int64, error) { return parseSizeOrOff(v, "64K") }
 
-// parseLogSize takes 32M and the like; off is 0.
-func parseLogSize(v string) (int64, error) {
+// parseHLSCache takes 256M and the like. In the least there is room for a stream's newest segments.
+func parseHLSCache(v string) (int64, error) { return parseSizeOrOff(v, "16M") }
+
+// parseSizeOrOff takes a size, at least that; off is 0.
+func parseSizeOrOff(v, least string) (int64, error) {
 	if v == "off" {
 		return 0, nil
 	}
@@ -228,8 +232,8 @@ func parseLogSize(v string) (int64, error) {
 	if err != nil {
 		return 0, errors.New("is not a size; give one such as 32M, or off")
 	}
-	if n < minLogSize {
-		return 0, fmt.Errorf("is too small; give %dK or more, or off", minLogSize>>10)
+	if from, _ := parseSize(least); n < from {
+		return 0, fmt.Errorf("is too small; give %s or more, or off", least)
 	}
 	return n, nil
 }

@@ -76,7 +76,7 @@ func reachOf(name string) reach {
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score", "rtmp-to-rtc":
 		return reachOrigins
-	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-udp-sessions-per-ip", "max-handshaking", "allow", "deny", "candidate",
+	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-udp-sessions-per-ip", "max-handshaking", "hls-cache", "allow", "deny", "candidate",
 		"log-level", "log-max-size", "log-keep":
 		return reachLive
 	default:

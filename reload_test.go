@@ -18,7 +18,7 @@ func TestEverySettingHasAReach(t *testing.T) {
 		"origins": reachOrigins, "srs": reachOrigins, "template": reachOrigins, "vhosts": reachOrigins, "port-base": reachOrigins,
 		"max-connections": reachOrigins, "origin-cpus": reachOrigins, "cpu-layout": reachOrigins, "nofile": reachOrigins,
 		"die-with-parent": reachOrigins, "rtmp-to-rtc": reachOrigins, "cpu-quota": reachOrigins, "memory-max": reachOrigins, "nice": reachOrigins, "oom-score": reachOrigins,
-		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-udp-sessions-per-ip": reachLive, "max-handshaking": reachLive,
+		"drain-deadline": reachLive, "proxy-cpus": reachLive, "real-ip-prefix": reachLive, "max-connections-per-ip": reachLive, "max-udp-sessions-per-ip": reachLive, "max-handshaking": reachLive, "hls-cache": reachLive,
 		"allow": reachLive, "candidate": reachLive, "deny": reachLive,
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,
 		"dial-timeout": reachRestart, "relay": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart, "pprof": reachRestart,

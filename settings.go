@@ -218,6 +218,11 @@ func settings(stateDir string) []setting {
 			apply: field(parseCount, func(c *Config) *int { return &c.MaxHandshaking }),
 		},
 		{
+			name: "hls-cache", env: "SRS_PROXY_HLS_CACHE", category: categoryLimits, def: "256M",
+			usage: "hold up to `SIZE` of HLS segments for seconds each, so that an origin is asked for a segment once whatever the number of its viewers; off asks for each viewer",
+			apply: field(parseHLSCache, func(c *Config) *int64 { return &c.HLSCache }),
+		},
+		{
 			name: "dial-timeout", env: "SRS_PROXY_DIAL_TIMEOUT", category: categoryLimits, def: "1s",
 			usage: "try another origin when one has not accepted within `DURATION`",
 			apply: field(parseDuration(10*time.Millisecond, time.Minute), func(c *Config) *time.Duration { return &c.DialTimeout }),

@@ -295,6 +295,7 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		PerIP:        s.cfg.MaxConnectionsPerIP,
 		UDPPerIP:     s.cfg.MaxUDPSessionsPerIP,
 		Handshaking:  s.cfg.MaxHandshaking,
+		HLSCache:     s.cfg.HLSCache,
 		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
 		DialTimeout:  s.cfg.DialTimeout,
 		Loops:        len(s.cpus.Proxy),

@@ -57,6 +57,7 @@ type Config struct {
 	Vhosts       []string      // vhosts that the origins know
 	RealIPPrefix bool          // see rtmp.Config.RealIP
 	PerIP        int           // connections per client address and port, see listener.Config
+	HLSCache     int64         // bytes, see httpserver.Config.SegmentMemory
 	UDPPerIP     int           // sessions of WebRTC, and of SRT, per client address
 	Handshaking  int           // see rtmp.Config
 	MaxSessions  int           // see route.Config
@@ -97,7 +98,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	rl := relay.New(relay.Config{Loops: cfg.Loops, Mode: cfg.RelayMode})
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
-	web.Listen, web.Listener = cfg.HTTP, ln
+	web.Listen, web.Listener, web.SegmentMemory = cfg.HTTP, ln, cfg.HLSCache
 	control := api.DefaultConfig()
 	control.Listen, control.Listener = cfg.API, ln
 	control.RTMP, control.Identity = cfg.RTMP, cfg.Identity
@@ -178,12 +179,13 @@ func (p *Proxy) SRTAddr() net.Addr { return p.srt.Addr() }
 func (p *Proxy) WebRTCAddr() net.Addr { return p.webrtc.Addr() }
 
 // Adjust takes over what of a Config can change while the proxy runs: Vhosts, Access,
-// RealIPPrefix, PerIP, UDPPerIP, Handshaking, StreamIDs and Candidates. Sessions that are open do not notice.
+// RealIPPrefix, PerIP, UDPPerIP, Handshaking, HLSCache, StreamIDs and Candidates. Sessions that are open do not notice.
 func (p *Proxy) Adjust(cfg Config) {
 	p.router.SetVhosts(cfg.Vhosts...)
 	p.router.SetAccess(cfg.Access)
 	p.rtmp.Adjust(cfg.Handshaking, cfg.RealIPPrefix, cfg.PerIP)
 	p.http.SetPerIP(cfg.PerIP)
+	p.http.SetSegmentMemory(cfg.HLSCache)
 	p.api.SetPerIP(cfg.PerIP)
 	p.srt.Adjust(cfg.StreamIDs, cfg.Handshaking, cfg.UDPPerIP)
 	p.webrtc.SetPerIP(cfg.UDPPerIP)

@@ -2,28 +2,42 @@ package hls
 
 import "strings"
 
+// Context is the query parameter in which SRS keeps apart the viewers of a stream.
+const Context = "hls_ctx"
+
 // CutQuery takes every token parameter out of a raw query and returns the value
 // of the first; the rest stays byte for byte as it was, order and escapes too,
 // because origins and their hooks may sign or compare it.
-func CutQuery(raw string) (rest, token string, found bool) {
-	if !strings.Contains(raw, Param) {
+func CutQuery(raw string) (rest, token string, found bool) { return cutParam(raw, Param) }
+
+// CutContext takes out of a raw query what says which viewer asks.
+func CutContext(raw string) string {
+	rest, _, _ := cutParam(raw, Context)
+	return rest
+}
+
+func cutParam(raw, name string) (rest, value string, found bool) {
+	if !strings.Contains(raw, name) {
 		return raw, "", false
+	}
+	if k, v, _ := strings.Cut(raw, "="); k == name && !strings.Contains(v, "&") {
+		return "", v, true
 	}
 	kept := make([]string, 0, 4)
 	for p := range strings.SplitSeq(raw, "&") {
 		k, v, _ := strings.Cut(p, "=")
-		if k != Param {
+		if k != name {
 			kept = append(kept, p)
 			continue
 		}
 		if !found {
-			token, found = v, true
+			value, found = v, true
 		}
 	}
 	if !found {
 		return raw, "", false
 	}
-	return strings.Join(kept, "&"), token, true
+	return strings.Join(kept, "&"), value, true
 }
 
 // withToken adds the token to the query of a URI reference, before the fragment,

@@ -42,6 +42,9 @@ type fileRequest struct {
 	target target
 	stream balancer.Stream // target.stream, its vhost folded
 	cancel context.CancelCauseFunc
+	asked  time.Time       // when it went on to an origin
+	origin balancer.Origin // the one that answered
+	answer *http.Response  // has come already
 }
 
 func fileOf(ctx context.Context) *fileRequest {
@@ -59,6 +62,11 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, t target) {
 	defer cancel(nil)
 	f := &fileRequest{target: t, stream: s.router.Stream(t.stream), cancel: cancel}
 	w.Header()["Content-Type"] = nil // no guessing by net/http
+	done, finished := s.serveShared(cw, r, f)
+	if done {
+		return
+	}
+	defer finished()
 	s.files.ServeHTTP(cw, r.WithContext(context.WithValue(ctx, requestKey{}, f)))
 }
 
@@ -131,6 +139,9 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	f := fileOf(ctx)
+	if f.answer != nil {
+		return f.answer, nil
+	}
 	giveUp := time.Now().Add(dialBudget)
 	tried := make(map[string]bool)
 	var last error
@@ -149,8 +160,10 @@ func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 		u := *r.URL
 		u.Host = o.Endpoints.HTTP
 		out.URL = &u
+		f.asked = time.Now()
 		resp, err := s.pool.RoundTrip(out)
 		if err == nil {
+			f.origin = o
 			return resp, nil
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -30,6 +30,7 @@ func (s *Server) rewritePlaylist(resp *http.Response, f *fileRequest) error {
 		return fmt.Errorf("%w: more than %d bytes", errTooLarge, s.cfg.MaxPlaylist)
 	}
 	resp.Body.Close()
+	s.segments.observe(source{origin: f.origin.ID, service: f.origin.Service, stream: f.stream}, body, f.asked)
 
 	token := hls.Token(f.stream.Vhost, f.stream.App, f.stream.Name)
 	if _, _, _, err := hls.ParseToken(token); err == nil { // else too long: go by path

@@ -3,13 +3,13 @@
 //	              ┌ .flv .ts .mp3 .aac ─▶ lease, dial, request ─▶ answer's head ─▶ splice(2)
 //	client ─▶ route by path,
 //	          vhost or token
-//	              └ .m3u8 .m4s .mpd ... ─▶ pooled reverse proxy (playlists get tokens on their URIs)
+//	              ├ .m3u8 .mpd .mp4 ... ─▶ pooled reverse proxy (playlists get tokens on their URIs)
+//	              └ segments of HLS ─▶ one fetch for all, held for seconds
 //
 // A live session ends up as two sockets and a small record; a request for a file
-// holds no state here at all, so any proxy can serve the next one. The package
+// needs no state here, so any proxy can serve the next one. The package
 // changes what a proxy must (addresses, hop-by-hop headers, URIs of playlists) and
-// nothing else: an origin's 404 stays a 404. It does not cache, or answer for
-// the API.
+// nothing else: an origin's 404 stays a 404. It does not answer for the API.
 package httpserver
 
 import (
@@ -58,6 +58,9 @@ type Config struct {
 	IdlePerOrigin int
 	// MaxPlaylist bounds a playlist, which is held in memory to be rewritten.
 	MaxPlaylist int64
+	// SegmentMemory bounds the bytes of HLS segments that are held to be shared by
+	// clients, for seconds each; 0 shares none.
+	SegmentMemory int64
 	// StopTimeout is how long files in transfer may go on after a stop.
 	StopTimeout time.Duration
 }
@@ -73,6 +76,7 @@ func DefaultConfig() Config {
 		FileTimeout:   15 * time.Second,
 		IdlePerOrigin: 64,
 		MaxPlaylist:   1 << 20,
+		SegmentMemory: 256 << 20,
 		StopTimeout:   2 * time.Second,
 	}
 }
@@ -92,6 +96,8 @@ type Server struct {
 	files  *httputil.ReverseProxy
 	pool   *http.Transport
 
+	segments *segments
+
 	ids atomic.Int64 // the last session's
 
 	// live is cancelled, with the cause, to end the live sessions.
@@ -110,6 +116,7 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 	s.live, s.stopLive = context.WithCancelCause(context.Background())
 	s.pool = newPool(cfg, router)
 	s.files = s.newFiles()
+	s.segments = newSegments(cfg.SegmentMemory)
 	return s
 }
 
@@ -137,6 +144,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.handlers.Close() // handlers first: they start sessions
 	s.sessions.Wait()
+	s.segments.setLimit(0)
 	s.pool.CloseIdleConnections()
 	return err
 }

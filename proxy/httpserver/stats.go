@@ -17,6 +17,8 @@ type Stats struct {
 	// BytesOut went to clients (bodies, and the heads of live answers); BytesIn came
 	// from clients after their requests and went to origins.
 	BytesIn, BytesOut int64
+	// Segments are how requests for HLS segments were served.
+	Segments SegmentStats
 	// Panics counts handlers that panicked and were recovered; it should be 0.
 	Panics int64
 	// Clients are the listener's counters of connections.
@@ -87,6 +89,7 @@ func (s *Server) Stats() Stats {
 		st.BytesOut += out
 	}
 	c.mu.Unlock()
+	st.Segments = s.segments.Stats()
 	st.Clients = s.Set.Stats()
 	return st
 }

@@ -29,6 +29,7 @@ type target struct {
 	// segmentOf is set where the name of a live request looks like that of a
 	// segment (name-7.ts): the stream it would be a segment of.
 	segmentOf *streamurl.Stream
+	tokened   bool // a playlist named it: the stream is its token's
 	// path and query are as the client sent them, less the token.
 	path, query string
 }
@@ -68,7 +69,7 @@ func parseTarget(r *http.Request) (target, error) {
 			return target{}, fmt.Errorf("%s: %w", hls.Param, err)
 		}
 		if ext != ".m3u8" {
-			t.kind, t.stream = file, streamurl.Stream{Vhost: v, App: app, Name: name}
+			t.kind, t.tokened, t.stream = file, true, streamurl.Stream{Vhost: v, App: app, Name: name}
 			return t, nil
 		}
 		// A playlist's own path names its stream: a master may list other streams,
