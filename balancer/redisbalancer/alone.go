@@ -77,8 +77,7 @@ func (r *Redis) sweepIdle(now time.Time) {
 		if h == nil || h.pubs+h.plays > 0 || h.published && now.Sub(h.idle) < r.cfg.LeaseIdle {
 			continue
 		}
-		e.cur = nil
-		r.dropHeldLocked(h)
+		r.leaveBehindLocked(e)
 		r.tidyLocked(key, e)
 	}
 }

@@ -26,6 +26,8 @@ type entry struct {
 	gate    chan struct{}
 	waiting int   // for the gate, or through it
 	cur     *held // that new sessions get; nil if there is none
+	// old are those that sessions hold since before the stream moved.
+	old []*held
 }
 
 // held is a pin that this proxy's sessions hold.
@@ -38,8 +40,9 @@ type held struct {
 	plays  int
 	// published: it had a publisher once, here or elsewhere.
 	published bool
-	// over: the stream is elsewhere now; sessions keep it until they end.
-	over bool
+	// over: the stream is elsewhere now; sessions keep it until they end, which they are
+	// asked to once it is published there (warned).
+	over, warned bool
 
 	told  [2]int // publishers and players as Redis has them
 	until time.Time
@@ -84,7 +87,7 @@ func (r *Redis) leave(key string, e *entry) {
 
 // tidyLocked forgets an entry that nobody needs.
 func (r *Redis) tidyLocked(key string, e *entry) {
-	if e.waiting == 0 && e.cur == nil && r.entries[key] == e {
+	if e.waiting == 0 && e.cur == nil && len(e.old) == 0 && r.entries[key] == e {
 		delete(r.entries, key)
 	}
 }
@@ -142,19 +145,51 @@ func (r *Redis) holdLocked(key string, s balancer.Stream, o balancer.Origin) *he
 	h := &held{id: r.lastID, stream: s, origin: o}
 	r.leases[h.id] = h
 	e := r.entryLocked(key)
-	if e.cur != nil {
-		e.cur.over = true
-		r.dropHeldLocked(e.cur)
-	}
+	r.leaveBehindLocked(e)
 	e.cur = h
 	return h
 }
 
-// dropHeldLocked forgets a pin without sessions.
-func (r *Redis) dropHeldLocked(h *held) {
-	if h.pubs+h.plays == 0 {
+// leaveBehindLocked takes the stream from the pin that new sessions got.
+func (r *Redis) leaveBehindLocked(e *entry) {
+	h := e.cur
+	if h == nil {
+		return
+	}
+	e.cur, h.over = nil, true
+	if h.pubs+h.plays > 0 {
+		e.old = append(e.old, h)
+	} else {
 		delete(r.leases, h.id)
 	}
+}
+
+// warnLocked asks the sessions of a pin that is over to end. Those that are just being
+// connected have no ears yet: poll asks again.
+func (r *Redis) warnLocked(h *held) {
+	h.warned = true
+	if r.moved != nil {
+		go r.moved(h.stream, h.id)
+	}
+}
+
+func (r *Redis) warnAgainLocked() {
+	for _, e := range r.entries {
+		for _, h := range e.old {
+			if h.warned {
+				r.warnLocked(h)
+			}
+		}
+	}
+}
+
+// OnMoved has f called when sessions hold a pin whose stream is published at another
+// origin: players see nothing where they are, and a publisher there is a second one. It is
+// called on a goroutine of its own, with the Pin of their leases. Set it before the first Pick.
+func (r *Redis) OnMoved(f func(s balancer.Stream, pin uint64)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moved = f
 }
 
 func (r *Redis) leaseLocked(h *held, role balancer.Role) balancer.Lease {
@@ -288,7 +323,7 @@ func (r *Redis) Release(ctx context.Context, l balancer.Lease) error {
 		h.plays--
 	}
 	if h.over {
-		r.dropHeldLocked(h)
+		r.endOldLocked(key, h)
 		r.mu.Unlock()
 		return nil
 	}
@@ -315,6 +350,18 @@ func (r *Redis) Release(ctx context.Context, l balancer.Lease) error {
 		outcome = "refused"
 	}
 	return r.tell(ctx, key, h, outcome)
+}
+
+// endOldLocked forgets a pin that was left behind when its last session has ended.
+func (r *Redis) endOldLocked(key string, h *held) {
+	if h.pubs+h.plays > 0 {
+		return
+	}
+	delete(r.leases, h.id)
+	if e := r.entries[key]; e != nil {
+		e.old = slices.DeleteFunc(e.old, func(o *held) bool { return o == h })
+		r.tidyLocked(key, e)
+	}
 }
 
 // tell tells Redis what we hold of a pin. The caller is through the gate. What can't be told
@@ -363,7 +410,6 @@ func (r *Redis) noteTold(key string, h *held, told [2]int, p reply) {
 	defer r.mu.Unlock()
 	e := r.entries[key]
 	if e == nil || e.cur != h {
-		r.dropHeldLocked(h)
 		return
 	}
 	switch p.word() {
@@ -380,18 +426,19 @@ func (r *Redis) noteTold(key string, h *held, told [2]int, p reply) {
 		h.until = time.Now().Add(r.cfg.Hold) // it is not kept; try again then
 		return
 	case "moved":
-		if o, err := parseOrigin(p.text(3)); err == nil && p.text(4) == "1" && r.known[key].seen <= p.number(5) {
+		published := p.text(4) == "1"
+		if o, err := parseOrigin(p.text(3)); err == nil && published && r.known[key].seen <= p.number(5) {
 			r.known[key] = known{pin: p.text(1), inc: o.inc, id: o.ID, seen: p.number(5)}
 		}
-		h.over = true
+		if published {
+			r.warnLocked(h)
+		}
 	default: // gone
 		if told != [2]int{h.pubs, h.plays} {
 			return // a session came meanwhile; it will be told
 		}
-		h.over = true
 	}
-	e.cur = nil
-	r.dropHeldLocked(h)
+	r.leaveBehindLocked(e)
 	r.tidyLocked(key, e)
 }
 

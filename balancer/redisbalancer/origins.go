@@ -144,7 +144,7 @@ func (r *Redis) dropOriginLocked(o *origin) {
 	}
 	for stream, e := range r.entries {
 		if e.cur != nil && e.cur.origin.ID == o.ID {
-			e.cur.over, e.cur = true, nil
+			r.leaveBehindLocked(e)
 			r.tidyLocked(stream, e)
 		}
 	}

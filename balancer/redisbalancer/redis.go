@@ -59,6 +59,7 @@ type Redis struct {
 	entries map[string]*entry   // streams with sessions here, or that are being asked for
 	leases  map[uint64]*held    // by Lease.Pin
 	lastID  uint64
+	moved   func(s balancer.Stream, pin uint64)
 	asked   map[string]answer     // of lookups, for a moment
 	routes  map[string]localRoute // that were stored here
 }

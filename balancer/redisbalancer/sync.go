@@ -40,6 +40,7 @@ func (r *Redis) poll(ctx context.Context) error {
 	r.mu.Lock()
 	serves, err := json.Marshal(r.servesLocked())
 	r.sweepLocked(time.Now())
+	r.warnAgainLocked()
 	r.mu.Unlock()
 	if err != nil {
 		return err
@@ -163,9 +164,18 @@ func (r *Redis) pinEventLocked(stream, v string, n int64) {
 	}
 	r.known[stream] = known{pin: part[0], inc: part[1], id: part[2], seen: n}
 	// Sessions that hold another pin of the stream were left behind by it.
-	if e := r.entries[stream]; e != nil && e.cur != nil && e.cur.origin.ID != part[2] {
+	e := r.entries[stream]
+	if e == nil {
+		return
+	}
+	if e.cur != nil && e.cur.origin.ID != part[2] {
 		e.cur.until = time.Time{} // ask
 		r.hurry()
+	}
+	for _, h := range e.old {
+		if !h.warned && h.origin.ID != part[2] {
+			r.warnLocked(h)
+		}
 	}
 }
 

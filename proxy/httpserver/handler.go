@@ -97,6 +97,7 @@ func failure(err error) (status int, text string) {
 	}{
 		{balancer.ErrNoOrigin, http.StatusServiceUnavailable},
 		{balancer.ErrTooManyStreams, http.StatusServiceUnavailable},
+		{balancer.ErrUnavailable, http.StatusServiceUnavailable},
 		{access.ErrDenied, http.StatusForbidden},
 		{route.ErrBusy, http.StatusServiceUnavailable},
 		{route.ErrNoEndpoint, http.StatusServiceUnavailable},

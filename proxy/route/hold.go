@@ -15,6 +15,7 @@ type Held struct {
 	router *Router
 	closed atomic.Bool
 	moved  atomic.Bool
+	leave  func() // makes it moved
 }
 
 // Moved tells what Request.Moved does, to who looks now and then.
@@ -34,13 +35,14 @@ func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Co
 		return nil, err
 	}
 	h := &Held{Lease: lease, router: r}
+	h.leave = func() {
+		h.moved.Store(true)
+		if req.Moved != nil {
+			req.Moved()
+		}
+	}
 	if req.Role == balancer.Play {
-		r.streams.play(lease, h, func() {
-			h.moved.Store(true)
-			if req.Moved != nil {
-				req.Moved()
-			}
-		})
+		r.streams.play(lease, h, h.leave)
 	}
 	return h, nil
 }
@@ -48,7 +50,7 @@ func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Co
 // Publishes says that a client publishes the stream of the lease, until Close, which
 // the origin has accepted; see Conn.Publishes and Conn.Accepted.
 func (h *Held) Publishes(client netip.Addr) {
-	h.router.streams.publish(h.Lease, h, client)
+	h.router.streams.publish(h.Lease, h, client, h.leave)
 	h.router.streams.accept(h.Lease, h)
 }
 

@@ -74,8 +74,8 @@ type Request struct {
 	Proto  Proto
 	// Client is whose session it is.
 	Client netip.AddrPort
-	// Moved, if set, is called when the stream of a player that is here is published
-	// at another origin than the player's: it can only come back. The call is on a
+	// Moved, if set, is called when the stream of a session that is here is published
+	// at another origin than the session's: it can only come back. The call is on a
 	// goroutine of its own, at most once, and may come after the session's end.
 	Moved func()
 }
@@ -111,6 +111,11 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Router {
 	r.SetAccess(cfg.Access)
 	r.dialer = net.Dialer{Timeout: synPatience, KeepAlive: -1, Control: control}
 	r.dialer.SetMultipathTCP(false)
+	if b, ok := bal.(interface {
+		OnMoved(func(s balancer.Stream, pin uint64))
+	}); ok {
+		b.OnMoved(r.streams.leave)
+	}
 	return r
 }
 
@@ -170,6 +175,8 @@ type Conn struct {
 	// held tells that the Conn was handed out, and Close gives the lease back;
 	// until then the lease is Connect's, whatever a try function does.
 	held atomic.Bool
+	// moved is the Request's, of a publish.
+	moved func()
 }
 
 // Close closes the socket and gives the lease back.
@@ -237,7 +244,10 @@ func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.
 		return nil, err
 	}
 	conn.held.Store(true)
-	if req.Role == balancer.Play && req.Moved != nil {
+	switch {
+	case req.Role == balancer.Publish:
+		conn.moved = req.Moved
+	case req.Moved != nil:
 		r.streams.play(conn.Lease, conn, req.Moved)
 	}
 	return conn, nil

@@ -27,6 +27,7 @@ type publisher struct {
 	origin   string
 	pin      uint64
 	accepted bool
+	moved    func() // nil if it does not want to know
 }
 
 type player struct {
@@ -38,7 +39,7 @@ type player struct {
 // Of two it is the first: an origin refuses the other one, or has seen the first go
 // when we have not yet.
 func (c *Conn) Publishes(client netip.Addr) {
-	c.router.streams.publish(c.Lease, c, client)
+	c.router.streams.publish(c.Lease, c, client, c.moved)
 }
 
 // Accepted says that the origin has accepted the publish. Players who wait for the
@@ -48,11 +49,34 @@ func (c *Conn) Accepted() {
 	c.router.streams.accept(c.Lease, c)
 }
 
-func (s *streams) publish(l balancer.Lease, session any, client netip.Addr) {
+func (s *streams) publish(l balancer.Lease, session any, client netip.Addr, moved func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.attendanceLocked(l.Stream)
-	a.publishers = append(a.publishers, publisher{session: session, client: client, origin: l.Origin.ID, pin: l.Pin})
+	a.publishers = append(a.publishers, publisher{session: session, client: client, origin: l.Origin.ID, pin: l.Pin, moved: moved})
+}
+
+// leave tells all who are on a pin that the balancer has given up because the stream is
+// published elsewhere, through another proxy. A publisher among them is a second one.
+func (s *streams) leave(of balancer.Stream, pin uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.byStream[of]
+	if a == nil {
+		return
+	}
+	for session, p := range a.players {
+		if p.pin == pin {
+			delete(a.players, session)
+			go p.moved()
+		}
+	}
+	for i, p := range a.publishers {
+		if p.pin == pin && p.moved != nil {
+			a.publishers[i].moved = nil
+			go p.moved()
+		}
+	}
 }
 
 func (s *streams) accept(l balancer.Lease, session any) {

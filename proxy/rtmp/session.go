@@ -197,6 +197,8 @@ func describe(err error) string {
 		return "no media server is available, try again later"
 	case errors.Is(err, balancer.ErrTooManyStreams):
 		return "the server is at its limit of streams, try again later"
+	case errors.Is(err, balancer.ErrUnavailable):
+		return "the state store can't be reached, try again later"
 	case errors.Is(err, errRefused):
 		return errRefused.Error()
 	}

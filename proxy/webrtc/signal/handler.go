@@ -144,6 +144,7 @@ func failure(err error) (status int, text string) {
 		{access.ErrDenied, http.StatusForbidden},
 		{balancer.ErrNoOrigin, http.StatusServiceUnavailable},
 		{balancer.ErrTooManyStreams, http.StatusServiceUnavailable},
+		{balancer.ErrUnavailable, http.StatusServiceUnavailable},
 		{route.ErrBusy, http.StatusServiceUnavailable},
 		{route.ErrNoEndpoint, http.StatusServiceUnavailable},
 		{webrtc.ErrTooMany, http.StatusServiceUnavailable},
