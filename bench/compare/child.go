@@ -84,6 +84,19 @@ func (c *child) explain(err error) error {
 	return fmt.Errorf("%s: %w; it said:\n%s", c.name, err, bytes.Join(lines, []byte("\n")))
 }
 
+// explain adds to an error that the proxy has ended, and what it said.
+func (p *peer) explain(err error) error {
+	if p.child == nil {
+		return err
+	}
+	select {
+	case <-p.child.done:
+		return p.child.explain(fmt.Errorf("ended: %s: %w", p.child.cmd.ProcessState, err))
+	default:
+		return err
+	}
+}
+
 // accepts waits until the address takes TCP connections.
 func (c *child) accepts(ctx context.Context, addr string) error {
 	return c.until(ctx, "it does not listen on "+addr, func() bool {

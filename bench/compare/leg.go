@@ -35,6 +35,9 @@ type leg struct {
 	OriginCPU  float64 `json:"origin_cpu_s"`
 	LoadCPU    float64 `json:"load_cpu_s"`
 	MachineCPU float64 `json:"machine_cpu_s"`
+	// IdleCPU is what the proxy used a second before the case's first session: not
+	// taken off anything. Ours looks after its origin meanwhile.
+	IdleCPU float64 `json:"idle_cpu_s_per_s"`
 	// ProxyCost and BothCost are the case's unit: of the proxy, and with the origin.
 	ProxyCost   float64 `json:"proxy_cost"`
 	BothCost    float64 `json:"proxy_and_origin_cost"`
@@ -51,6 +54,15 @@ type leg struct {
 	PreludeP99 float64 `json:"prelude_p99_ms"`
 	LateP99    float64 `json:"load_late_p99_ms"`
 
+	// OriginOut is what the origin wrote for each byte delivered.
+	OriginOut float64 `json:"origin_bytes_per_delivered_byte"`
+	// Held and NewSessions are of the cases that count sessions.
+	Held        int `json:"held_sessions,omitempty"`
+	NewSessions int `json:"new_sessions,omitempty"`
+	// Disturbed says that this process did not run when it had to: the figures are
+	// those of a machine that does something else.
+	Disturbed bool `json:"disturbed,omitempty"`
+
 	RSS         float64 `json:"rss_mb"`
 	Descriptors int     `json:"descriptors"`
 	Threads     int     `json:"threads"`
@@ -66,16 +78,21 @@ type bed struct {
 	// published are the streams of cases that play, which run through all legs.
 	published []*load.Publisher
 	urls      []string // of these, path only
+	held      []string // paths of the streams that are held
 	names     int      // streams named so far
 }
 
 // usage is what was used up to a moment.
 type usage struct {
+	at                  time.Time
+	wrote               uint64 // by the origin
 	proxy, origin, load time.Duration
 	machine             map[int]time.Duration
 }
 
 func (b *bed) usage(p *peer) (u usage, err error) {
+	u.at = time.Now()
+	u.wrote, _ = meter.Written(b.stack.originPID) // some kernels do not count
 	if u.proxy, err = meter.CPUOf(p.pids); err != nil {
 		return u, err
 	}
@@ -87,6 +104,17 @@ func (b *bed) usage(p *peer) (u usage, err error) {
 	}
 	u.machine, err = meter.Machine()
 	return u, err
+}
+
+// lateLoad is how much behind its publishers may be in a run that says something.
+const lateLoad = 20 * time.Millisecond
+
+// fail counts an error.
+func (l *leg) fail(text string) {
+	if l.Errors == nil {
+		l.Errors = map[string]int{}
+	}
+	l.Errors[text]++
 }
 
 // settle is how long sessions run before a window begins: longer than the origin merges.
@@ -128,6 +156,14 @@ func (b *bed) measure(ctx context.Context, p *peer, l *leg) (*load.Report, error
 	l.Seconds = b.seconds.Seconds()
 	l.ProxyCPU, l.OriginCPU = (after.proxy - before.proxy).Seconds(), (after.origin - before.origin).Seconds()
 	l.LoadCPU, l.MachineCPU = (after.load - before.load).Seconds(), meter.Since(before.machine, after.machine).Seconds()
+	elapsed := after.at.Sub(before.at)
+	l.Disturbed = elapsed > b.seconds+b.seconds/50+20*time.Millisecond || elapsed < b.seconds-b.seconds/50 || r.Late.Quantile(.99) > lateLoad
+	if r.Delivered.Bytes > 0 {
+		l.OriginOut = float64(after.wrote-before.wrote) / float64(r.Delivered.Bytes)
+	}
+	if missing := r.Publishers + r.Players - r.RunningPublishers - r.RunningPlayers - r.Failed(); missing > 0 && b.kind != churning {
+		r.Errors["session that did not begin"] += missing
+	}
 	l.PublishedBytes = r.Published.Bytes
 	l.ExpectedFrames, l.DeliveredFrames, l.DeliveredBytes = r.Expected.Frames, r.Delivered.Frames, r.Delivered.Bytes
 	l.LostFrames, l.Disordered, l.Damaged, l.Errors = r.Lost(), r.Disordered, r.Damaged, r.Errors

@@ -46,8 +46,9 @@ type options struct {
 	peers    []string
 	rounds   int
 	seconds  time.Duration
-	out      string // folder of results
-	profile  string // folder of profiles of ours, or ""
+	scale    float64 // share of a case's sessions, above 0, at most 1
+	out      string  // folder of results
+	profile  string  // folder of profiles of ours, or ""
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&peers, "peers", "all", "names with commas: "+strings.Join(peerNames(), ", "))
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds")
 	flags.DurationVar(&o.seconds, "seconds", 10*time.Second, "length of a leg's window")
+	flags.Float64Var(&o.scale, "scale", 1, "share of the sessions of each case, for a look on a small machine: its figures are not those of the case")
 	flags.StringVar(&o.out, "out", "bin/bench", "folder for the result files")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles of ours, one a case; with it there are only the legs of ours")
 	if err := flags.Parse(args); err != nil {
@@ -72,6 +74,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if o.rounds < 1 || o.seconds < time.Second || o.seconds > 10*time.Minute {
 		return errors.New("at least 1 round and 1 s, at most 10 minutes a leg")
+	}
+	if !(o.scale > 0 && o.scale <= 1) {
+		return errors.New("a scale is above 0 and at most 1")
 	}
 	var err error
 	if o.cases, err = choose("case", cases, caseNames()); err != nil {

@@ -95,7 +95,8 @@ func (s *stack) startHAProxy(ctx context.Context, path string) (*peer, error) {
 const nginxModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 // HLS goes by the reverse proxy without a cache, everything else by the stream module.
-// The port of a stream of HTTP is that of the reverse proxy plus 6.
+// Without reuseport a client's datagrams would wander between nginx's workers, each of
+// which would make a session of its own for them.
 const nginxConfig = `{{if .Module}}load_module {{.Module}};
 {{end}}daemon off;
 worker_processes {{.CPUs}};
@@ -107,8 +108,8 @@ stream {
 	server { listen {{.Own.RTMP}}; proxy_pass {{.Origin.RTMP}}; }
 	server { listen {{.Stream}}; proxy_pass {{.Origin.HTTP}}; }
 	server { listen {{.Own.API}}; proxy_pass {{.Origin.API}}; }
-	server { listen {{.Own.RTC}} udp; proxy_pass {{.Origin.RTC}}; }
-	server { listen {{.Own.SRT}} udp; proxy_pass {{.Origin.SRT}}; }
+	server { listen {{.Own.RTC}} udp reuseport; proxy_pass {{.Origin.RTC}}; }
+	server { listen {{.Own.SRT}} udp reuseport; proxy_pass {{.Origin.SRT}}; }
 }
 http {
 	access_log off;

@@ -112,6 +112,8 @@ func medianOf(legs []*leg) *leg {
 		m.LostFrames += l.LostFrames
 		m.Disordered += l.Disordered
 		m.Damaged += l.Damaged
+		m.Held, m.NewSessions = l.Held, m.NewSessions+l.NewSessions
+		m.Disturbed = m.Disturbed || l.Disturbed
 		for text, n := range l.Errors {
 			m.Errors[text] += n
 		}
@@ -131,7 +133,7 @@ func measures() []func(*leg) *float64 {
 		func(l *leg) *float64 { return &l.AddedP50 }, func(l *leg) *float64 { return &l.AddedP99 },
 		func(l *leg) *float64 { return &l.FirstP50 }, func(l *leg) *float64 { return &l.FirstP99 },
 		func(l *leg) *float64 { return &l.PreludeP99 }, func(l *leg) *float64 { return &l.LateP99 },
-		func(l *leg) *float64 { return &l.RSS },
+		func(l *leg) *float64 { return &l.RSS }, func(l *leg) *float64 { return &l.OriginOut }, func(l *leg) *float64 { return &l.IdleCPU },
 	}
 }
 

@@ -35,6 +35,10 @@ type peer struct {
 	endpoints
 	child *child // nil for direct
 	pids  []int  // whose costs are the proxy's
+	// atStart is its memory before the first session, in bytes, and idle the share of a
+	// CPU that it used then.
+	atStart uint64
+	idle    float64
 	// stream is where nginx passes HTTP through byte by byte; "" where HTTP is that anyway.
 	stream string
 	// control is our unix socket; others have none.
@@ -101,7 +105,7 @@ func (s *stack) startOurs(ctx context.Context, o options, c benchCase) (*peer, e
 		return nil, err
 	}
 	state, overlay := filepath.Join(s.dir, "state"), filepath.Join(s.dir, "vhost.conf")
-	if err := os.WriteFile(overlay, []byte(c.vhost(s.dir)), 0o600); err != nil {
+	if err := os.WriteFile(overlay, []byte(c.vhost()), 0o600); err != nil {
 		return nil, err
 	}
 	software := o.srs
@@ -191,4 +195,35 @@ func (s *stack) adopt(p *peer) error {
 		return err
 	}
 	return pin(p.pids, s.cpus)
+}
+
+// idleTime is how long proxies are watched before their first session.
+const idleTime = 2 * time.Second
+
+// watchIdle sees what the proxies use without any session.
+func (s *stack) watchIdle(ctx context.Context) error {
+	before := make([]time.Duration, len(s.peers))
+	for i, p := range s.peers {
+		var err error
+		if before[i], err = meter.CPUOf(p.pids); err != nil {
+			return p.explain(err)
+		}
+	}
+	begun := time.Now()
+	if err := sleep(ctx, idleTime); err != nil {
+		return err
+	}
+	elapsed := time.Since(begun)
+	for i, p := range s.peers {
+		after, err := meter.CPUOf(p.pids)
+		if err != nil {
+			return p.explain(err)
+		}
+		held, err := meter.Of(p.pids)
+		if err != nil {
+			return p.explain(err)
+		}
+		p.idle, p.atStart = (after-before[i]).Seconds()/elapsed.Seconds(), held.RSS
+	}
+	return nil
 }

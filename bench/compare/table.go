@@ -47,6 +47,14 @@ func columns() []column {
 		{"added p99", func(_ *results, _ benchCase, l *leg) string { return number(l.AddedP99, 2) }},
 		{"first p50", func(_ *results, _ benchCase, l *leg) string { return number(l.FirstP50, 1) }},
 		{"first p99", func(_ *results, _ benchCase, l *leg) string { return number(l.FirstP99, 1) }},
+		{"prelude p99", func(_ *results, _ benchCase, l *leg) string { return number(l.PreludeP99, 1) }},
+		{"origin out", func(_ *results, c benchCase, l *leg) string {
+			if c.unit != perGB {
+				return "-" // the kernel counts no datagrams there
+			}
+			return number(l.OriginOut, 2)
+		}},
+		{"idle ms/s", func(_ *results, _ benchCase, l *leg) string { return number(l.IdleCPU*1000, 1) }},
 		{"RSS MB", func(_ *results, _ benchCase, l *leg) string { return number(l.RSS, 1) }},
 		{"fds", func(_ *results, _ benchCase, l *leg) string { return fmt.Sprint(l.Descriptors) }},
 		{"threads", func(_ *results, _ benchCase, l *leg) string { return fmt.Sprint(l.Threads) }},
@@ -100,6 +108,9 @@ func (r *results) table(as style) string {
 				row = append(row, col.value(r, c, l))
 			}
 			rows = append(rows, row)
+			if l.Disturbed {
+				notes += p + ": disturbed; this machine was too busy to measure, at least in one round\n"
+			}
 			for text, n := range l.Errors {
 				notes += fmt.Sprintf("%s: %d x %s\n", p, n, text)
 			}

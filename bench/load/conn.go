@@ -20,9 +20,10 @@ type session interface {
 	ended(err error)
 }
 
-// conn is a non-blocking TCP connection of a loop.
+// conn is a non-blocking TCP connection of a loop, or a UDP socket with one peer.
 type conn struct {
 	loop    *loop
+	udp     bool
 	fd      int
 	session session
 	out     []byte // what the socket did not take yet
@@ -31,9 +32,19 @@ type conn struct {
 	closed  bool
 }
 
-// connect begins a connection; the session hears how it went.
+// connect begins a TCP connection; the session hears how it went.
 func (l *loop) connect(to netip.AddrPort, s session) *conn {
-	c := &conn{loop: l, fd: -1, session: s}
+	return l.begin(to, s, false)
+}
+
+// connectUDP makes a UDP socket with one peer; what the session receives is one
+// datagram each time.
+func (l *loop) connectUDP(to netip.AddrPort, s session) *conn {
+	return l.begin(to, s, true)
+}
+
+func (l *loop) begin(to netip.AddrPort, s session, udp bool) *conn {
+	c := &conn{loop: l, fd: -1, session: s, udp: udp}
 	if err := c.dial(to); err != nil {
 		c.close(fmt.Errorf("connect to %s: %w", to, err))
 	}
@@ -42,11 +53,17 @@ func (l *loop) connect(to netip.AddrPort, s session) *conn {
 
 func (c *conn) dial(to netip.AddrPort) (err error) {
 	family, addr := sockaddr(to)
-	c.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	kind := unix.SOCK_STREAM
+	if c.udp {
+		kind = unix.SOCK_DGRAM
+	}
+	c.fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	if c.udp {
+		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpBuffer) // less is a matter of luck, not of form
+	} else if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
 	}
 	if err := unix.Connect(c.fd, addr); err != nil && err != unix.EINPROGRESS {
@@ -87,7 +104,38 @@ func (c *conn) ready(events uint32) {
 	}
 }
 
+// Datagrams come in bursts: several are read in one turn, and the kernel keeps more.
+const (
+	datagramsATurn = 32
+	udpBuffer      = 1 << 20
+)
+
 func (c *conn) read() {
+	if !c.udp {
+		c.readStream()
+		return
+	}
+	for range datagramsATurn {
+		n, err := unix.Read(c.fd, c.loop.buf)
+		if err == unix.EAGAIN || err == unix.EINTR {
+			return
+		}
+		if err == unix.ECONNREFUSED {
+			continue // ICMP said that nobody listens: the session's own timers decide
+		}
+		if err == nil {
+			err = c.session.received(c.loop.buf[:n], c.loop.now())
+		}
+		if err != nil {
+			c.close(err)
+		}
+		if c.closed {
+			return
+		}
+	}
+}
+
+func (c *conn) readStream() {
 	n, err := unix.Read(c.fd, c.loop.buf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -105,6 +153,10 @@ func (c *conn) read() {
 // send writes b, and keeps what the socket does not take.
 func (c *conn) send(b []byte) {
 	if c.closed {
+		return
+	}
+	if c.udp {
+		_, _ = unix.Write(c.fd, b) // what the kernel does not take is lost, as on any network
 		return
 	}
 	if len(c.out) == 0 {

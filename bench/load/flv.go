@@ -13,6 +13,7 @@ import (
 //	bytes ─▶ response header ─▶ chunked coding taken off ─▶ tags ─▶ Player
 type flvPlayer struct {
 	*Player
+	conn    *conn
 	target  target
 	header  []byte // of the response, nil when it is whole
 	chunked bool
@@ -33,6 +34,11 @@ func newFLVPlayer(p *Player, t target) *flvPlayer {
 	return f
 }
 
+func (f *flvPlayer) begin() {
+	f.conn = f.load.playing.connect(f.target.addr, f)
+	f.Player.close = f.conn.close
+}
+
 func (f *flvPlayer) opened() {
 	f.conn.send([]byte("GET " + f.target.path + " HTTP/1.1\r\nHost: " + f.target.host + "\r\nUser-Agent: srs-proxy-bench\r\nAccept: */*\r\n\r\n"))
 }
@@ -49,7 +55,7 @@ func (f *flvPlayer) received(b []byte, now int64) error {
 			return nil
 		}
 		b = f.header[end+4:]
-		if err := f.begin(string(f.header[:end])); err != nil {
+		if err := f.answered(string(f.header[:end])); err != nil {
 			return err
 		}
 		f.header = nil
@@ -60,7 +66,7 @@ func (f *flvPlayer) received(b []byte, now int64) error {
 	return f.tags.feed(b)
 }
 
-func (f *flvPlayer) begin(header string) error {
+func (f *flvPlayer) answered(header string) error {
 	lines := strings.Split(header, "\r\n")
 	_, status, _ := strings.Cut(lines[0], " ")
 	if !strings.HasPrefix(status, "200") {

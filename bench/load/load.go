@@ -15,6 +15,7 @@ package load
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,10 +36,19 @@ type Load struct {
 	publishing, playing *loop
 	age                 Histogram // of frames of the window; belongs to playing
 
+	// ctx ends the goroutines beside the loops, of which asides waits for the end.
+	ctx    context.Context
+	cancel context.CancelFunc
+	asides sync.WaitGroup
+	// certificate is made when the first session of WebRTC wants it.
+	certificate func() (tls.Certificate, error)
+
 	mu         sync.Mutex // guards the following
+	over       bool       // no more asides
 	named      uint32     // publishers so far
 	publishers []*Publisher
 	players    []*Player
+	pollers    []*Poller
 }
 
 // New makes a load; Run serves it.
@@ -47,7 +57,8 @@ func New() (*Load, error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("run id: %w", err)
 	}
-	l := &Load{run: binary.BigEndian.Uint64(id[:]), start: time.Now()}
+	l := &Load{run: binary.BigEndian.Uint64(id[:]), start: time.Now(), certificate: sync.OnceValues(certificate)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.from.Store(math.MaxInt64)
 	l.to.Store(math.MaxInt64)
 	var err error
@@ -67,7 +78,24 @@ func (l *Load) Run(ctx context.Context) error {
 	for _, lo := range []*loop{l.publishing, l.playing} {
 		go func() { done <- lo.run(ctx) }()
 	}
-	return errors.Join(<-done, <-done)
+	err := errors.Join(<-done, <-done)
+	l.Release(l.allPublishers(), l.allPlayers()) // also those that the loops have no sockets of
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.cancel()
+	l.asides.Wait()
+	return err
+}
+
+// aside runs what has to wait beside the loops. After the end it does nothing.
+func (l *Load) aside(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	l.asides.Go(f)
 }
 
 // now is the clock of frames, in nanoseconds.
@@ -77,8 +105,23 @@ func (l *Load) now() int64 { return int64(time.Since(l.start)) }
 // `length`, are those to measure. It returns when the window begins and when it ends.
 // Frames of an earlier window are forgotten.
 func (l *Load) Window(after, length time.Duration) (begins, ends time.Time) {
-	from := l.now() + int64(after)
-	l.to.Store(math.MinInt64) // nobody is within while the counters are cleared
+	for {
+		l.to.Store(math.MinInt64) // nobody is within while the counters are cleared
+		l.clear()
+		from := l.now() + int64(after)
+		l.from.Store(from)
+		l.to.Store(from + int64(length))
+		if l.now() < from {
+			begins = l.start.Add(time.Duration(from))
+			return begins, begins.Add(length)
+		}
+		// We did not run for so long that frames were sent after the beginning that
+		// publishers did not know of, and players would.
+		after *= 2
+	}
+}
+
+func (l *Load) clear() {
 	l.publishing.do(func() {
 		for _, p := range l.allPublishers() {
 			p.frames, p.bytes, p.late = 0, 0, Histogram{}
@@ -90,9 +133,11 @@ func (l *Load) Window(after, length time.Duration) (begins, ends time.Time) {
 			p.tally.clear()
 		}
 	})
-	l.from.Store(from)
-	l.to.Store(from + int64(length))
-	return l.start.Add(time.Duration(from)), l.start.Add(time.Duration(from) + length)
+	for _, p := range l.allPollers() {
+		p.mu.Lock()
+		p.tally = pollTally{}
+		p.mu.Unlock()
+	}
 }
 
 // within says whether a frame with that stamp is to be measured.
@@ -133,4 +178,10 @@ func (l *Load) Drain(ctx context.Context, atMost time.Duration) {
 		case <-tick.C:
 		}
 	}
+}
+
+func (l *Load) allPollers() []*Poller {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pollers
 }

@@ -274,6 +274,7 @@ func TestStopAndRelease(t *testing.T) {
 	p := publish(t, l, "rtmp://"+addr+"/live/a")
 	a, b := play(t, l, "rtmp://"+addr+"/live/a", p), play(t, l, "rtmp://"+addr+"/live/a", p)
 	a.Stop()
+	waitFor(t, "it has stopped", func() bool { return l.Report().RunningPlayers == 1 })
 	if r := l.Report(); r.RunningPlayers != 1 || r.Players != 2 || r.Failed() != 0 {
 		t.Errorf("%v", r)
 	}

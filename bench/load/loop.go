@@ -91,6 +91,13 @@ func (l *loop) order(f func()) bool {
 	return true
 }
 
+// orderOr orders f, or does otherwise at once when the loop has ended.
+func (l *loop) orderOr(f, otherwise func()) {
+	if !l.order(f) {
+		otherwise()
+	}
+}
+
 // do has the loop's goroutine do something and waits for it. After the loop's end it
 // does it itself: nobody else touches the loop's state any more.
 func (l *loop) do(f func()) {
@@ -110,9 +117,6 @@ func (l *loop) run(ctx context.Context) error {
 	for err == nil && ctx.Err() == nil {
 		err = l.turn()
 	}
-	for _, c := range l.conns {
-		c.close(errEnded)
-	}
 	l.mu.Lock()
 	l.ended = true
 	rest := l.orders
@@ -120,6 +124,9 @@ func (l *loop) run(ctx context.Context) error {
 	l.mu.Unlock()
 	for _, f := range rest {
 		f()
+	}
+	for _, c := range l.conns {
+		c.close(errEnded)
 	}
 	l.close()
 	return err

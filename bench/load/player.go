@@ -8,10 +8,11 @@ import (
 // Player counts what it gets. Its fields belong to the loop of players.
 type Player struct {
 	load   *Load
-	stream *Publisher // whose frames it should get, if they are ours
-	conn   *conn
+	stream *Publisher      // whose frames it should get, if they are ours
+	close  func(why error) // ends the session; the player hears so by ended
 	closed bool
 	err    error
+	hold   bool        // running is being accepted: frames may never come
 	begun  atomic.Bool // the first frame has come
 
 	dialed  int64  // when the connection was begun
@@ -28,26 +29,39 @@ type tally struct {
 	disordered    uint64 // frames that came twice or after later ones
 	damaged       uint64 // frames whose size is not what they say
 	next          uint64 // the number after the newest frame's
+	seen          uint64 // bit n: the frame n before the newest has come
 	newest        int64  // the newest frame's stamp
 }
 
 // clear forgets what was counted, not what came last.
-func (t *tally) clear() { *t = tally{next: t.next, newest: t.newest} }
+func (t *tally) clear() { *t = tally{next: t.next, seen: t.seen, newest: t.newest} }
 
-// Play begins to play a URL (rtmp://, http://...flv). The publisher says which frames
+// Play begins to play a URL (rtmp://, http://...flv, webrtc://, srt://). The publisher says which frames
 // have to arrive; nil is for streams of others, of which only bytes are counted.
 func (l *Load) Play(url string, of *Publisher) (*Player, error) {
+	return l.play(url, &Player{load: l, stream: of})
+}
+
+// Hold is a player of a stream that has nothing to say, maybe: it runs as soon as the
+// server has accepted it. Over WebRTC only the path is checked, and no keys are agreed on.
+func (l *Load) Hold(url string) (*Player, error) { return l.play(url, &Player{load: l, hold: true}) }
+
+func (l *Load) play(url string, p *Player) (*Player, error) {
 	t, err := parseTarget(url)
 	if err != nil {
 		return nil, err
 	}
-	p := &Player{load: l, stream: of}
-	var s session
+	p.close = func(error) {}
+	var begin func() // on the loop
 	switch t.protocol {
 	case RTMP:
-		s = &rtmpPlayer{Player: p, client: rtmpClient{target: t, started: p.accepted, message: p.rtmpMessage}}
+		begin = newRTMPPlayer(p, t).begin
 	case FLV:
-		s = newFLVPlayer(p, t)
+		begin = newFLVPlayer(p, t).begin
+	case WebRTC:
+		begin = newRTCPlayer(p, t).begin
+	case SRT:
+		begin = newSRTPlayer(p, t).begin
 	default:
 		return nil, fmt.Errorf("%w: %s is not for players", ErrURL, t.protocol)
 	}
@@ -56,11 +70,7 @@ func (l *Load) Play(url string, of *Publisher) (*Player, error) {
 	l.mu.Unlock()
 	l.playing.order(func() {
 		p.dialed = l.now()
-		p.conn = &conn{}
-		p.conn = l.playing.connect(t.addr, s)
-		if r, ok := s.(*rtmpPlayer); ok {
-			r.client.conn = p.conn
-		}
+		begin()
 	})
 	return p, nil
 }
@@ -71,9 +81,18 @@ type rtmpPlayer struct {
 	client rtmpClient
 }
 
-func (p *rtmpPlayer) opened() { p.client.opened() }
+func newRTMPPlayer(p *Player, t target) *rtmpPlayer {
+	return &rtmpPlayer{Player: p, client: rtmpClient{target: t, started: p.accepted, message: p.rtmpMessage}}
+}
 
-func (p *rtmpPlayer) received(b []byte, now int64) error { return p.client.received(b, now) }
+func (r *rtmpPlayer) begin() {
+	r.client.conn = r.load.playing.connect(r.client.target.addr, r)
+	r.Player.close = r.client.conn.close
+}
+
+func (r *rtmpPlayer) opened() { r.client.opened() }
+
+func (r *rtmpPlayer) received(b []byte, now int64) error { return r.client.received(b, now) }
 
 func (p *Player) ended(err error) {
 	p.closed = true
@@ -85,12 +104,17 @@ func (p *Player) ended(err error) {
 // Running says whether the first frame has come.
 func (p *Player) Running() bool { return p.begun.Load() }
 
-// Stop ends the player; it is no error.
+// Stop ends the player soon; it is no error.
 func (p *Player) Stop() {
-	p.load.playing.do(func() { p.conn.close(errEnded) })
+	p.load.playing.order(func() { p.close(errEnded) })
 }
 
-func (p *Player) accepted(now int64) { p.prelude = max(1, now-p.dialed) }
+func (p *Player) accepted(now int64) {
+	p.prelude = max(1, now-p.dialed)
+	if p.hold {
+		p.begun.Store(true)
+	}
+}
 
 func (p *Player) rtmpMessage(m message, now int64) error {
 	p.media(m.kind, m.head, m.length, now)
@@ -106,15 +130,25 @@ func (p *Player) media(kind uint8, head []byte, length int, now int64) {
 	if kind != videoTag || !isFrame(head) {
 		return
 	}
-	if p.first == 0 {
-		p.first = max(1, now-p.dialed)
-		p.begun.Store(true)
-	}
+	p.came(now)
 	if len(head) < MinFrame {
 		p.foreign++
 		return
 	}
-	r, ok := getRecord(head[unitPrefix:])
+	p.take(head[unitPrefix:], length, now)
+}
+
+// came notes the first frame's time.
+func (p *Player) came(now int64) {
+	if p.first == 0 {
+		p.first = max(1, now-p.dialed)
+		p.begun.Store(true)
+	}
+}
+
+// take counts a frame, or packet, of a length whose record begins b.
+func (p *Player) take(b []byte, length int, now int64) {
+	r, ok := getRecord(b)
 	if !ok || r.run != p.load.run || p.stream != nil && r.stream != p.stream.id {
 		p.foreign++
 		return
@@ -125,16 +159,15 @@ func (p *Player) media(kind uint8, head []byte, length int, now int64) {
 // count takes a frame of ours.
 func (p *Player) count(r record, length int, now int64) {
 	t := &p.tally
-	late := r.seq < t.next
-	if !late {
-		t.next, t.newest = r.seq+1, r.stamp
-	}
+	late, again := t.place(r)
 	if !p.load.within(r.stamp) {
 		return
 	}
-	switch {
-	case late:
+	if late {
 		t.disordered++
+	}
+	switch {
+	case again:
 	case length != int(r.size):
 		t.damaged++
 	default:
@@ -142,4 +175,18 @@ func (p *Player) count(r record, length int, now int64) {
 		t.bytes += uint64(length)
 		p.load.age.Record(now - r.stamp)
 	}
+}
+
+// place says whether a frame came after a later one, and whether it came before: one
+// that is far behind counts as having come.
+func (t *tally) place(r record) (late, again bool) {
+	if r.seq >= t.next {
+		t.seen = t.seen<<min(64, r.seq-t.next+1) | 1
+		t.next, t.newest = r.seq+1, r.stamp
+		return false, false
+	}
+	bit := uint64(1) << min(64, t.next-1-r.seq)
+	again = bit == 0 || t.seen&bit != 0
+	t.seen |= bit
+	return true, again
 }

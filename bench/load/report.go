@@ -101,7 +101,28 @@ func (l *Load) Report() *Report {
 			}
 		}
 	})
+	for _, p := range l.allPollers() {
+		r.addPoller(p)
+	}
 	return r
+}
+
+func (r *Report) addPoller(p *Poller) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.Players++
+	if p.begun && p.err == nil {
+		r.RunningPlayers++
+	}
+	r.fail("poll", p.err)
+	r.Expected.Frames += p.tally.segments + p.tally.missed
+	r.Expected.Bytes += p.tally.bytes
+	r.Delivered.Frames += p.tally.segments
+	r.Delivered.Bytes += p.tally.bytes
+	r.Age.Merge(&p.tally.fetch)
+	if p.first > 0 {
+		r.First.Record(p.first)
+	}
 }
 
 func (r *Report) fail(what string, err error) {
@@ -110,16 +131,38 @@ func (r *Report) fail(what string, err error) {
 	}
 }
 
+// Preludes is how long some players took until the server accepted them.
+func (l *Load) Preludes(players []*Player) (h Histogram) {
+	l.playing.do(func() {
+		for _, p := range players {
+			if p.prelude > 0 {
+				h.Record(p.prelude)
+			}
+		}
+	})
+	return h
+}
+
+// ReleasePollers ends pollers and forgets them.
+func (l *Load) ReleasePollers(pollers []*Poller) {
+	for _, p := range pollers {
+		p.Stop()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pollers = without(l.pollers, pollers)
+}
+
 // Release ends sessions and forgets them.
 func (l *Load) Release(publishers []*Publisher, players []*Player) {
 	l.playing.do(func() {
 		for _, p := range players {
-			p.conn.close(errEnded)
+			p.close(errEnded)
 		}
 	})
 	l.publishing.do(func() {
 		for _, p := range publishers {
-			p.client.conn.close(errEnded)
+			p.carry.close(errEnded)
 		}
 	})
 	l.mu.Lock()

@@ -11,12 +11,19 @@ import (
 // Protocol is how a session talks to the server.
 type Protocol string
 
-// The protocols of URLs: rtmp://HOST/app/stream, http://HOST/app/stream.flv,
-// http://HOST/app/stream.m3u8, srt://HOST?streamid=..., webrtc://HOST/app/stream
-// (with the API's address).
+// The protocols, by their URLs:
+//
+//	rtmp://HOST/app/stream
+//	http://HOST/app/stream.flv
+//	http://HOST/app/stream.m3u8
+//	srt://HOST?streamid=ID, or with app and stream as those above
+//	webrtc://HOST/app/stream, HOST being that of the API
 const (
-	RTMP Protocol = "rtmp"
-	FLV  Protocol = "flv"
+	RTMP   Protocol = "rtmp"
+	FLV    Protocol = "flv"
+	HLS    Protocol = "hls"
+	WebRTC Protocol = "webrtc"
+	SRT    Protocol = "srt"
 )
 
 // target is a URL taken apart.
@@ -28,6 +35,9 @@ type target struct {
 	app      string
 	stream   string // with the query
 	tcURL    string
+	streamID string // SRT's
+	// media is where the media of WebRTC go, if the URL says so (?media=HOST:PORT).
+	media netip.AddrPort
 }
 
 // ErrURL says that a URL is not of a form that the load can serve.
@@ -45,6 +55,17 @@ func parseTarget(raw string) (t target, err error) {
 		t.protocol, port = RTMP, 1935
 	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".flv"):
 		t.protocol = FLV
+	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".m3u8"):
+		t.protocol = HLS
+	case u.Scheme == "webrtc":
+		t.protocol, port = WebRTC, 1985
+	case u.Scheme == "srt":
+		t.protocol, port = SRT, 10080
+		if t.streamID = u.Query().Get("streamid"); t.streamID != "" {
+			t.host = u.Host
+			t.addr, err = resolve(u.Host, port)
+			return t, err
+		}
 	default:
 		return t, fmt.Errorf("%w: %s://%s%s", ErrURL, u.Scheme, u.Host, u.Path)
 	}
@@ -56,6 +77,11 @@ func parseTarget(raw string) (t target, err error) {
 	t.app, t.stream = u.Path[1:cut], u.Path[cut+1:]
 	if u.RawQuery != "" {
 		t.stream += "?" + u.RawQuery
+	}
+	if media := u.Query().Get("media"); media != "" && t.protocol == WebRTC {
+		if t.media, err = resolve(media, 0); err != nil {
+			return t, err
+		}
 	}
 	t.tcURL = u.Scheme + "://" + u.Host + "/" + t.app
 	t.addr, err = resolve(u.Host, port)
