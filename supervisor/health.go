@@ -58,7 +58,7 @@ const (
 func newHealth(cfg Config, log *slog.Logger) *health {
 	return &health{
 		period:  cfg.ProbePeriod,
-		timeout: cfg.ProbeTimeout,
+		timeout: cfg.ProbeTimeout - cfg.ProbePeriod/ticksPerPeriod/2, // to the nearest tick: three of them add up
 		misses:  cfg.ProbeMisses,
 		hello:   hello(),
 		log:     log,
