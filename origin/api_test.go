@@ -6,13 +6,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"srs-proxy/testkit"
 )
 
 // shape writes the paths and types of a JSON document, a line each, sorted.
@@ -101,50 +101,16 @@ func TestAPIHasTheShapeOfSRS(t *testing.T) {
 		check(t, o, "rtmp://"+o.RTMPAddrs()[0].String(), o.httpURL(""), o.apiURL(""), false)
 	})
 	t.Run("SRS", func(t *testing.T) {
-		binary := os.Getenv("SRS_BINARY")
-		if binary == "" {
-			t.Skip("SRS_BINARY is not set")
-		}
-		rtmp, web, api := freePort(t), freePort(t), freePort(t)
-		dir := t.TempDir()
-		conf := fmt.Sprintf(`listen 127.0.0.1:%d; daemon off; max_connections 100; work_dir %s; pid %s/srs.pid; srs_log_tank file; srs_log_file %s/srs.log;
-http_server { enabled on; listen 127.0.0.1:%d; dir %s; }
+		rtmp, web, api := testkit.FreePort(t), testkit.FreePort(t), testkit.FreePort(t)
+		testkit.SRS(t, fmt.Sprintf(`listen 127.0.0.1:%d; max_connections 100;
+http_server { enabled on; listen 127.0.0.1:%d; dir DIR; }
 http_api { enabled on; listen 127.0.0.1:%d; }
-vhost __defaultVhost__ { http_remux { enabled on; mount [vhost]/[app]/[stream].flv; } hls { enabled on; hls_path %s; } }
-`, rtmp, dir, dir, dir, web, dir, api, dir)
-		path := filepath.Join(dir, "srs.conf")
-		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(binary, "-c", path)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}()
-		await(t, "SRS's API", func() bool {
-			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", api))
-			if err == nil {
-				_ = c.Close()
-			}
-			return err == nil
-		})
+vhost __defaultVhost__ { http_remux { enabled on; mount [vhost]/[app]/[stream].flv; } hls { enabled on; hls_path DIR; } }
+`, rtmp, web, api))
+		await(t, "SRS's API", func() bool { return testkit.Listens(fmt.Sprintf("127.0.0.1:%d", api)) })
 		host := func(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }
 		check(t, &testOrigin{t: t}, host("rtmp", rtmp), host("http", web), host("http", api), true)
 	})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestAPI(t *testing.T) {
@@ -252,7 +218,7 @@ func TestAPI(t *testing.T) {
 func TestAPIOnTheHTTPPort(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig()
-	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	addr := testkit.FreeAddr(t)
 	cfg.HTTPListen, cfg.APIListen = []string{addr}, []string{addr}
 	o := start(t, cfg)
 	if len(o.APIAddrs()) != 0 {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"srs-proxy/protocol/rtmp"
+	"srs-proxy/testkit"
 )
 
 func TestHeartbeat(t *testing.T) {
@@ -70,7 +71,7 @@ func TestListenFailsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = busy.Close() }()
-	free := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	free := testkit.FreeAddr(t)
 	cfg := testConfig()
 	cfg.PIDFile = filepath.Join(t.TempDir(), "origin.pid")
 	cfg.RTMPListen, cfg.HTTPListen = []string{free}, []string{busy.Addr().String()}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -44,12 +46,12 @@ func testConfig() Config {
 type testOrigin struct {
 	*Origin
 	t    *testing.T
-	logs *lockedBuffer
+	logs *testkit.Log
 }
 
 func start(t *testing.T, cfg Config) *testOrigin {
 	t.Helper()
-	logs := &lockedBuffer{}
+	logs := &testkit.Log{}
 	o := run(t, New(cfg, slog.New(slog.NewTextHandler(logs, nil))))
 	o.logs = logs
 	t.Cleanup(func() {
@@ -67,20 +69,7 @@ func run(t *testing.T, o *Origin) *testOrigin {
 	if err := o.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Run did not end")
-		}
-	})
+	testkit.Serve(t, o.Run)
 	return &testOrigin{o, t, nil}
 }
 
@@ -157,33 +146,19 @@ func (o *testOrigin) await(what string, cond func() bool) {
 
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if cond() {
-			return
-		}
-	}
-	t.Fatalf("%s: not in 15 s", what)
+	testkit.Within(t, 15*time.Second, what, cond)
 }
 
 // ffmpeg is a running command; it ends with the test at the latest.
 type ffmpeg struct {
 	cmd  *exec.Cmd
-	out  *lockedBuffer
+	out  *testkit.Log
 	done chan struct{}
-}
-
-func needFFmpeg(t *testing.T) {
-	t.Helper()
-	for _, tool := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
-	}
 }
 
 func startFFmpeg(t *testing.T, args ...string) *ffmpeg {
 	t.Helper()
-	f := &ffmpeg{out: &lockedBuffer{}, done: make(chan struct{})}
+	f := &ffmpeg{out: &testkit.Log{}, done: make(chan struct{})}
 	f.cmd = exec.Command("ffmpeg", append([]string{"-hide_banner", "-loglevel", "warning", "-nostdin"}, args...)...)
 	f.cmd.Stdout, f.cmd.Stderr = f.out, f.out
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -212,7 +187,7 @@ func (f *ffmpeg) stop() {
 // clip makes a few seconds of H.264 and AAC, a keyframe a second.
 func clip(t *testing.T) string {
 	t.Helper()
-	needFFmpeg(t)
+	testkit.NeedTools(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), "clip.flv")
 	f := startFFmpeg(t, "-f", "lavfi", "-i", "testsrc=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=44100",
 		"-t", "4", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p",

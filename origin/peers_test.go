@@ -18,6 +18,7 @@ import (
 	"github.com/yutopp/go-rtmp/message"
 
 	"srs-proxy/protocol/rtmp"
+	"srs-proxy/testkit"
 )
 
 // TestGoRTMPPublishes: another implementation's chunks and commands, at its small
@@ -70,7 +71,7 @@ func TestGoRTMPPublishes(t *testing.T) {
 // fails on any warning: continuity, timestamps, missing references.
 func TestFFmpegDecodesWithoutComplaint(t *testing.T) {
 	t.Parallel()
-	needFFmpeg(t)
+	testkit.NeedTools(t, "ffmpeg", "ffprobe")
 	o := start(t, testConfig())
 	startFFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=44100",
 		"-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", o.rtmpURL("/live/b"))
@@ -139,7 +140,7 @@ func TestFFmpegRepublishes(t *testing.T) {
 // a frame each.
 func hevcTags(t *testing.T) (tags [][]byte) {
 	t.Helper()
-	needFFmpeg(t)
+	testkit.NeedTools(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), "clip.hevc")
 	f := startFFmpeg(t, "-f", "lavfi", "-i", "testsrc=size=320x180:rate=25", "-t", "4", "-pix_fmt", "yuv420p", "-c:v", "libx265",
 		"-preset", "ultrafast", "-x265-params", "keyint=25:min-keyint=25:scenecut=0:bframes=0:log-level=none", path)

@@ -14,6 +14,8 @@ import (
 
 	gosrt "github.com/datarhei/gosrt"
 	"github.com/pion/webrtc/v4"
+
+	"srs-proxy/testkit"
 )
 
 // srtConfig is rtcConfig with SRT.
@@ -26,7 +28,7 @@ func srtConfig() Config {
 
 func needSRT(t *testing.T) {
 	t.Helper()
-	needFFmpeg(t)
+	testkit.NeedTools(t, "ffmpeg", "ffprobe")
 	if out, err := exec.Command("ffmpeg", "-hide_banner", "-protocols").Output(); err != nil || !strings.Contains(string(out), "srt\n") {
 		t.Skip("this ffmpeg has no SRT")
 	}
