@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"srs-proxy/supervisor"
+	"srs-proxy/testkit"
 )
 
 // These run each command against a running instance.
@@ -167,7 +168,7 @@ func TestInterruptedCommandGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var errs lockedBuffer
+	var errs testkit.Log
 	cmd.Stderr = &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -407,7 +408,7 @@ func TestLogsFollowThroughRotation(t *testing.T) {
 	}
 	add(0, 10)
 	cmd := command(t, r.dir, "logs", "-f", "-n", "0", "1")
-	var out lockedBuffer
+	var out testkit.Log
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

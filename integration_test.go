@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"srs-proxy/srsconf"
+	"srs-proxy/testkit"
 )
 
 // These tests run the real program, with the built-in origin unless SRS_BINARY
@@ -114,29 +115,11 @@ func freePorts(t *testing.T, n int) int {
 	return 0
 }
 
-// lockedBuffer is output that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // running is an instance started by a test.
 type running struct {
 	dir         string
 	cmd         *exec.Cmd
-	out, errs   lockedBuffer
+	out, errs   testkit.Log
 	ended       chan struct{}
 	err         error // of Wait, once ended is closed
 	portBase    int
