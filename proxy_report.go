@@ -75,7 +75,7 @@ func memberStatus(m health.Status, placed balancer.Status) supervisor.OriginStat
 	o := supervisor.OriginStatus{
 		ID: m.ID, Desired: supervisor.Run, State: supervisor.Ready, PID: m.PID, Since: m.Since, Version: m.Version, ServiceID: m.Service,
 		Ports:      srsconf.Ports{RTMP: portOf(m.Endpoints.RTMP), HTTP: portOf(m.Endpoints.HTTP), API: portOf(m.Endpoints.API)},
-		CPUPercent: 100 * m.Load.CPU, InBps: m.InBps, OutBps: m.OutBps,
+		CPUPercent: 100 * m.Load.CPU, RSS: m.RSS, InBps: m.InBps, OutBps: m.OutBps,
 		Streams: placed.Streams, Publishers: placed.Publishers, Players: placed.Players,
 	}
 	switch {

@@ -27,6 +27,8 @@ type beat struct {
 	RTMP     []string `json:"rtmp,omitempty"`
 	HTTP     []string `json:"http,omitempty"`
 	API      []string `json:"api,omitempty"`
+	SRT      []string `json:"srt,omitempty"`
+	RTC      []string `json:"rtc,omitempty"`
 }
 
 // runHeartbeat posts at once and then every interval. A failure is reported when
@@ -68,6 +70,8 @@ func (o *Origin) heartbeat(ctx context.Context, client *http.Client) error {
 	}
 	if hb.Ports {
 		b.RTMP, b.HTTP, b.API = o.cfg.RTMPListen, o.cfg.HTTPListen, o.cfg.APIListen
+		b.SRT = endpoint(b.SRT, "udp", o.cfg.SRT.Listen)
+		b.RTC = endpoint(endpoint(b.RTC, "udp", o.cfg.RTC.Listen), "tcp", o.cfg.RTC.TCPListen)
 	}
 	body, err := json.Marshal(b)
 	if err != nil {
@@ -90,6 +94,21 @@ func (o *Origin) heartbeat(ctx context.Context, client *http.Client) error {
 		return fmt.Errorf("answered %s", resp.Status)
 	}
 	return nil
+}
+
+// endpoint adds a listener in the form that SRS has for those with a protocol.
+func endpoint(all []string, proto, listen string) []string {
+	if listen == "" {
+		return all
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		host, port = "", listen // a port alone
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return append(all, proto+"://"+net.JoinHostPort(host, port))
 }
 
 // redact drops the URL from an error: a token may ride in its path.

@@ -55,6 +55,15 @@ func TestHeartbeat(t *testing.T) {
 	}
 	<-beats // and again
 
+	for _, tt := range [][3]string{
+		{"udp", "8000", "[udp://0.0.0.0:8000]"}, {"udp", ":8000", "[udp://0.0.0.0:8000]"}, {"tcp", "127.0.0.1:8000", "[tcp://127.0.0.1:8000]"},
+		{"udp", "[::1]:8000", "[udp://[::1]:8000]"}, {"udp", "", "[]"},
+	} {
+		if got := fmt.Sprint(endpoint(nil, tt[0], tt[1])); got != tt[2] {
+			t.Errorf("%s of %q is %s, want %s", tt[0], tt[1], got, tt[2])
+		}
+	}
+
 	fail.Store(true)
 	o.await("warning", func() bool { return strings.Contains(o.logs.String(), "level=WARN msg=heartbeat") })
 	fail.Store(false)

@@ -33,6 +33,7 @@ type summary struct {
 	// CPU is the share of one core, Recv and Send the bytes so far, and Sampled when
 	// the origin counted them, in milliseconds.
 	CPU        float64
+	RSS        uint64 // bytes
 	Recv, Send int64
 	Sampled    int64
 }
@@ -109,6 +110,7 @@ func readSummary(o originapi.Object) *summary {
 			PID     int     `json:"pid"`
 			Version string  `json:"version"`
 			CPU     float64 `json:"cpu_percent"` // SRS calls the share so
+			RSS     uint64  `json:"mem_kbyte"`
 		} `json:"self"`
 		System struct {
 			Recv    int64 `json:"srs_recv_bytes"`
@@ -122,7 +124,7 @@ func readSummary(o originapi.Object) *summary {
 	}
 	return &summary{
 		Service: text("service"), PID: data.Self.PID, Version: data.Self.Version,
-		CPU: max(0, data.Self.CPU), Recv: data.System.Recv, Send: data.System.Send, Sampled: data.System.Sampled,
+		CPU: max(0, data.Self.CPU), RSS: data.Self.RSS << 10, Recv: data.System.Recv, Send: data.System.Send, Sampled: data.System.Sampled,
 	}
 }
 

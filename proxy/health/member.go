@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -16,10 +17,14 @@ type member struct {
 
 	mu sync.Mutex // guards the following, and the order of what the balancer is told
 	Origin
-	up    bool // is in the balancer
+	up    bool // should be in the balancer
+	tried bool // was up once, or down
 	gone  bool // was forgotten; a check that is under way must not bring it back
-	since time.Time
-	beat  time.Time // last registration
+	// process is the Service by which the balancer tells processes apart. It changes
+	// only with the process: who learns a name later has not been restarted.
+	process string
+	since   time.Time // it came up, went down or was restarted
+	beat    time.Time // last registration
 	// expired says that its heartbeats have stopped while it had sessions.
 	expired bool
 	// suspect says that a successor has registered from elsewhere.
@@ -31,7 +36,7 @@ type member struct {
 	due     time.Time
 	looking bool // a check is under way
 	load    balancer.Load
-	told    balancer.Load // what the balancer knows
+	told    balancer.Origin // what the balancer has, zero if nothing
 	toldAt  time.Time
 	last    summary // of the last answer of the API
 	rate    rate
@@ -40,21 +45,64 @@ type member struct {
 // rate is bits per second, each way, between the last two counts.
 type rate struct{ in, out float64 }
 
-// record is the origin as the balancer has it.
-func (o *member) recordLocked() balancer.Origin {
-	r := balancer.Origin{ID: o.ID, Endpoints: o.Endpoints, Load: o.load, Service: o.Service}
+// tellEvery is how often the balancer hears of a load that changed, and refreshEvery
+// how often of an origin without heartbeats: what nobody refreshes may expire there.
+const (
+	tellEvery    = 3 * time.Second
+	refreshEvery = 9 * time.Second
+)
+
+// syncLocked sees to it that the balancer has what is true. What it could not be told
+// it is told at the next occasion. again tells it in any case: a heartbeat refreshes.
+func (o *member) syncLocked(ctx context.Context, again bool) error {
+	if !o.up {
+		if o.told.ID == "" {
+			return nil
+		}
+		err := o.m.bal.Remove(ctx, o.ID)
+		if err == nil {
+			o.told = balancer.Origin{}
+		}
+		return err
+	}
+	r := balancer.Origin{ID: o.ID, Endpoints: o.Endpoints, Load: o.load, Service: o.process}
 	if o.expired {
 		r.State = balancer.Draining
 	}
-	return r
-}
-
-func (o *member) updateLocked(ctx context.Context) error {
-	err := o.m.bal.Update(ctx, o.recordLocked())
+	same := o.told
+	same.Load = r.Load
+	age := time.Since(o.toldAt)
+	if !again && same == r && (o.told.Load == r.Load || age < tellEvery) && (!o.Static || age < refreshEvery) {
+		return nil
+	}
+	err := o.m.bal.Update(ctx, r)
 	if err == nil {
-		o.told, o.toldAt = o.load, o.m.now()
+		o.told, o.toldAt = r, time.Now()
 	}
 	return err
+}
+
+// trySyncLocked is syncLocked where nobody waits for its end.
+func (o *member) trySyncLocked(ctx context.Context) {
+	if err := o.syncLocked(ctx, false); err != nil {
+		o.log.Warn("the balancer could not be told of the origin; it will be", "up", o.up, "cause", err)
+	}
+}
+
+// restartedLocked forgets all about the process that was there before.
+func (o *member) restartedLocked() {
+	o.process = o.Service
+	o.misses, o.passes, o.reason = 0, 0, ""
+	o.load, o.last, o.rate = balancer.Load{}, summary{}, rate{}
+	o.setLocked(true)
+	o.since = time.Now()
+}
+
+func (o *member) setLocked(up bool) {
+	if o.up != up {
+		o.up, o.since = up, time.Now()
+	}
+	o.tried = true
 }
 
 // register takes a registration of an origin that is known.
@@ -64,130 +112,98 @@ func (o *member) register(ctx context.Context, n Origin) error {
 	if o.gone {
 		return errGone
 	}
-	now := o.m.now()
-	another := n.Service != "" && n.Service != o.Service
-	moved := o.Endpoints != n.Endpoints
+	another := n.Service != "" && o.Service != "" && n.Service != o.Service
 	if o.Static {
-		n.ID, n.Endpoints, n.Static, moved = o.ID, o.Endpoints, true, false
+		n.ID, n.Endpoints, n.Static = o.ID, o.Endpoints, true
 	}
-	wasExpired := o.expired
-	o.Origin, o.beat, o.expired, o.suspect = n, now, false, false
+	if o.Endpoints != n.Endpoints && !another {
+		o.log.Info("the origin has other addresses", "endpoints", n.Endpoints)
+	}
+	if o.expired {
+		o.log.Info("the origin's heartbeats are back")
+	}
+	o.Origin, o.beat, o.expired, o.suspect = n, time.Now(), false, false
 	if another {
 		// A process that has just begun is as good as its word: what was held against
 		// the one before it does not count.
+		o.restartedLocked()
 		o.log.Info("the origin was restarted", "service", n.Service, "pid", n.PID)
-		o.since, o.misses, o.passes, o.reason = now, 0, 0, ""
-		o.load, o.last, o.rate = balancer.Load{}, summary{}, rate{}
-		o.up = true
 	}
-	if !o.up {
-		return nil // it says that it is there; the checks say when it can be reached
-	}
-	if wasExpired {
-		o.log.Info("the origin's heartbeats are back")
-	}
-	if moved && !another {
-		o.log.Info("the origin has other addresses", "endpoints", n.Endpoints)
-	}
-	return o.updateLocked(ctx)
+	// Of one that is down it says that it lives; that it can be reached, the checks do.
+	return o.syncLocked(ctx, o.up)
 }
 
-// found takes over what a check found. mass says that so many others miss as well
-// that it is probably not the origins.
-func (o *member) found(ctx context.Context, f finding, mass bool) {
+// found takes over what a check found that began then. mass says that so many others
+// miss as well that it is probably not the origins.
+func (o *member) found(ctx context.Context, f finding, began time.Time, mass bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.looking = false
-	o.due = o.m.now().Add(o.m.cfg.Interval)
-	if o.gone || ctx.Err() != nil {
-		return
+	o.due = time.Now().Add(o.m.cfg.Interval)
+	if o.gone || ctx.Err() != nil || began.Before(o.since) {
+		return // it is about another process, or about one that was up when it no longer is
 	}
 	if f.err != nil {
-		o.missedLocked(ctx, f, mass)
-		return
+		o.missedLocked(f, mass)
+	} else {
+		o.passedLocked(f.summary)
 	}
+	o.trySyncLocked(ctx)
+}
+
+// passedLocked counts an answer, and lets the origin in when there were enough.
+func (o *member) passedLocked(s *summary) {
 	o.misses, o.reason = 0, ""
 	o.passes++
-	fresh := o.readLocked(f.summary)
-	switch {
-	case fresh:
-		o.log.Warn("another process answers for the origin", "service", o.Service)
-		o.up = true
-	case !o.up && o.passes >= o.m.cfg.Passes:
-		o.log.Info("the origin is back")
-		o.up, o.since = true, o.m.now()
-	case o.up && o.newsLocked():
-	default:
-		return
+	if s != nil {
+		o.readLocked(*s)
 	}
-	if err := o.updateLocked(ctx); err != nil {
-		o.up = o.up && o.toldAt != time.Time{}
-		o.log.Warn("the balancer was not told of the origin", "cause", err)
+	switch {
+	case o.up:
+	case !o.tried:
+		o.process = o.Service
+		o.setLocked(true)
+		o.log.Info("the origin answers")
+	case o.passes >= o.m.cfg.Passes:
+		o.process = o.Service
+		o.setLocked(true)
+		o.log.Info("the origin is back")
 	}
 }
 
-// readLocked takes the API's figures, and reports whether another process than the one
-// that is known says them.
-func (o *member) readLocked(s *summary) (another bool) {
-	if s == nil {
-		return false
-	}
-	another = s.Service != "" && o.Service != "" && s.Service != o.Service
-	if s.Service != "" {
-		o.Service = s.Service
-	}
-	if s.PID != 0 {
-		o.PID = s.PID
-	}
+// readLocked takes the API's figures. Another Service in them is another process.
+func (o *member) readLocked(s summary) {
+	another := s.Service != "" && o.Service != "" && s.Service != o.Service
+	o.Service, o.PID = cmp.Or(s.Service, o.Service), cmp.Or(s.PID, o.PID)
 	if another {
-		o.since, o.last, o.rate = o.m.now(), summary{}, rate{}
+		o.restartedLocked()
+		o.log.Warn("another process answers for the origin", "service", o.Service, "pid", o.PID)
 	}
 	// SRS counts every 3 s: between two counts there is nothing new.
 	if took := float64(s.Sampled-o.last.Sampled) / 1000; o.last.Sampled > 0 && took > 0 && s.Recv >= o.last.Recv && s.Send >= o.last.Send {
 		o.rate = rate{in: 8 * float64(s.Recv-o.last.Recv) / took, out: 8 * float64(s.Send-o.last.Send) / took}
 	}
-	o.last = *s
+	o.last = s
 	o.load = balancer.Load{CPU: s.CPU, Bitrate: o.rate.in + o.rate.out}
-	return another
-}
-
-// tellEvery is how often the balancer hears of a load that changed, and refreshEvery
-// how often of an origin without heartbeats: what nobody refreshes may expire there.
-const (
-	tellEvery    = 3 * time.Second
-	refreshEvery = 9 * time.Second
-)
-
-func (o *member) newsLocked() bool {
-	age := o.m.now().Sub(o.toldAt)
-	return o.load != o.told && age >= tellEvery || o.Static && age >= refreshEvery
 }
 
 // missedLocked counts a miss, and takes the origin out when it is one too many.
-func (o *member) missedLocked(ctx context.Context, f finding, mass bool) {
+func (o *member) missedLocked(f finding, mass bool) {
 	o.passes = 0
 	o.misses++
 	o.reason = f.err.Error()
-	if !o.up {
-		return
-	}
-	if mass && !f.gone {
+	switch {
+	case !o.tried:
+		o.log.Warn("the origin does not answer", "cause", f.err)
+		o.tried = true
+	case !o.up:
+	case mass && !f.gone:
 		if o.misses == o.m.cfg.Misses {
 			o.log.Warn("the origin does not answer, and neither do most others: it may be this host or its network, so it stays", "cause", f.err)
 		}
-		return
-	}
-	if !f.gone && !o.suspect && o.misses < o.m.cfg.Misses {
-		return
-	}
-	o.log.Warn("the origin is down", "cause", f.err, "misses", o.misses)
-	o.up, o.since = false, o.m.now()
-	o.removeLocked(ctx)
-}
-
-func (o *member) removeLocked(ctx context.Context) {
-	if err := o.m.bal.Remove(ctx, o.ID); err != nil {
-		o.log.Warn("the balancer was not told that the origin is gone", "cause", err)
+	case f.gone, o.suspect, o.misses >= o.m.cfg.Misses:
+		o.log.Warn("the origin is down", "cause", f.err, "misses", o.misses)
+		o.setLocked(false)
 	}
 }
 
@@ -197,26 +213,27 @@ func (o *member) removeLocked(ctx context.Context) {
 func (o *member) expire(ctx context.Context) (forget bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.gone || o.Static || o.m.now().Sub(o.beat) < o.m.cfg.TTL {
+	if o.gone || o.Static || time.Since(o.beat) < o.m.cfg.TTL {
 		return false
 	}
 	if o.up && !o.m.cfg.Shared && o.m.busy(ctx, o.ID) {
 		if !o.expired {
 			o.expired = true
 			o.log.Warn("the origin's heartbeats have stopped; it gets no new streams and keeps those that it has", "ttl", o.m.cfg.TTL)
-			if err := o.updateLocked(ctx); err != nil {
-				o.log.Warn("the balancer was not told of the origin", "cause", err)
-			}
+			o.trySyncLocked(ctx)
 		}
 		return false
 	}
-	o.gone = true
-	o.log.Info("the origin is forgotten: its heartbeats have stopped", "ttl", o.m.cfg.TTL)
 	// Where others register origins too, one that beats elsewhere now is theirs, and
 	// one that beats nowhere expires in the balancer.
-	if o.up && !o.m.cfg.Shared {
-		o.removeLocked(ctx)
+	if !o.m.cfg.Shared {
+		o.setLocked(false)
+		if err := o.syncLocked(ctx, false); err != nil {
+			return false // at the next look
+		}
 	}
+	o.gone = true
+	o.log.Info("the origin is forgotten: its heartbeats have stopped", "ttl", o.m.cfg.TTL)
 	return true
 }
 
@@ -234,6 +251,7 @@ type Status struct {
 	Since, Beat time.Time
 	Version     string
 	Load        balancer.Load
+	RSS         uint64 // bytes
 	// InBps and OutBps are bits per second.
 	InBps, OutBps float64
 }
@@ -243,6 +261,6 @@ func (o *member) status() Status {
 	defer o.mu.Unlock()
 	return Status{
 		Origin: o.Origin, Up: o.up, Missing: o.misses > 0, Reason: o.reason, Expired: o.expired, Since: o.since, Beat: o.beat,
-		Version: o.last.Version, Load: o.load, InBps: o.rate.in, OutBps: o.rate.out,
+		Version: o.last.Version, Load: o.load, RSS: o.last.RSS, InBps: o.rate.in, OutBps: o.rate.out,
 	}
 }

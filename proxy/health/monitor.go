@@ -90,17 +90,18 @@ type Origin struct {
 
 // Monitor looks after origins.
 type Monitor struct {
-	cfg   Config
-	bal   Balancer
-	log   *slog.Logger
-	check *checker
-	now   func() time.Time
+	cfg     Config
+	bal     Balancer
+	log     *slog.Logger
+	checker *checker
+	// check is the checker's; tests of time have no network.
+	check func(ctx context.Context, e balancer.Endpoints, withRTMP bool) finding
 
-	mu      sync.Mutex // guards members
+	turns chan struct{} // of the checks under way
+
+	mu      sync.Mutex // guards the following
 	members map[string]*member
-
-	turns chan struct{}
-	// lastLate is when our own tick was last late; only the loop has it.
+	// lastLate is when our own tick was last late.
 	lastLate time.Time
 }
 
@@ -112,8 +113,9 @@ func New(cfg Config, bal Balancer, log *slog.Logger) *Monitor {
 	cfg.Misses = cmp.Or(cfg.Misses, DefaultMisses)
 	cfg.Passes = cmp.Or(cfg.Passes, DefaultPasses)
 	cfg.Most = cmp.Or(cfg.Most, DefaultMost)
+	c := newChecker(cfg.Timeout)
 	return &Monitor{
-		cfg: cfg, bal: bal, log: log, check: newChecker(cfg.Timeout), now: time.Now,
+		cfg: cfg, bal: bal, log: log, checker: c, check: c.check,
 		members: make(map[string]*member), turns: make(chan struct{}, checksAtOnce),
 	}
 }
@@ -147,13 +149,18 @@ func (m *Monitor) admit(ctx context.Context, o Origin) error {
 			m.mu.Unlock()
 			return ErrTooMany
 		}
-		now := m.now()
-		known = &member{m: m, log: m.log.With("origin", o.ID), Origin: o, up: true, since: now, beat: now, due: now}
+		now := time.Now()
+		known = &member{m: m, log: m.log.With("origin", o.ID), Origin: o, process: o.Service, since: now, beat: now, due: now}
 		known.mu.Lock() // before anybody else can see it
 		m.members[key] = known
 		m.suspectLocked(known)
 		m.mu.Unlock()
-		err := known.updateLocked(ctx)
+		// Who registers is as good as its word. A listed one is asked first: it is not
+		// known whether it is there, nor which process it is.
+		if !o.Static {
+			known.setLocked(true)
+		}
+		err := known.syncLocked(ctx, false)
 		known.gone = err != nil
 		known.mu.Unlock()
 		if err != nil {
@@ -179,7 +186,7 @@ func (m *Monitor) suspectLocked(n *member) {
 		}
 		o.mu.Lock()
 		if !o.Static && o.Server == n.Server && o.Name == n.Name && o.Service != n.Service {
-			o.suspect, o.due = true, m.now()
+			o.suspect, o.due = true, time.Now()
 			o.log.Info("the origin may have moved: the same server registered from elsewhere", "to", n.ID)
 		}
 		o.mu.Unlock()
@@ -230,20 +237,20 @@ func (m *Monitor) busy(ctx context.Context, id string) bool {
 
 // Run checks until ctx is cancelled.
 func (m *Monitor) Run(ctx context.Context) error {
-	defer m.check.Close()
+	defer m.checker.Close()
 	var checks sync.WaitGroup
 	defer checks.Wait()
 	step := max(m.cfg.Interval/8, time.Millisecond)
 	tick := time.NewTicker(step)
 	defer tick.Stop()
-	before := m.now()
+	before := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		now := m.now()
+		now := time.Now()
 		if now.Sub(before) > step+lateTick {
 			m.lateAt(now)
 		}
@@ -259,7 +266,7 @@ func (m *Monitor) lateAt(now time.Time) {
 	m.lastLate = now
 }
 
-// trustworthy says that a check that began then was not held up by ourselves.
+// trustworthy says that a check which began then was not held up by ourselves.
 func (m *Monitor) trustworthy(began time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -283,14 +290,14 @@ func (m *Monitor) round(ctx context.Context, checks *sync.WaitGroup, now time.Ti
 			case <-ctx.Done():
 				return
 			}
-			began := m.now()
-			f := m.check.check(ctx, e, withRTMP)
+			began := time.Now()
+			f := m.check(ctx, e, withRTMP)
 			<-m.turns
 			if f.err != nil && !f.gone && !m.trustworthy(began) {
 				o.skip()
 				return
 			}
-			o.found(ctx, f, m.massMiss(o))
+			o.found(ctx, f, began, m.massMiss(o))
 		})
 	}
 }
@@ -311,7 +318,7 @@ func (o *member) begin(now time.Time) (e balancer.Endpoints, withRTMP, due bool)
 func (o *member) skip() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.looking, o.due = false, o.m.now().Add(o.m.cfg.Interval)
+	o.looking, o.due = false, time.Now().Add(o.m.cfg.Interval)
 }
 
 // massMiss says that more than half of the origins that get streams miss, o among
