@@ -94,7 +94,6 @@ func (c benchCase) scaled(share float64) benchCase {
 	}
 	some := func(n int) int { return min(n, max(1, int(float64(n)*share+.5))) }
 	c.streams, c.players, c.rate = some(c.streams), some(c.players), some(c.rate)
-	c.title += fmt.Sprintf(", scaled to %g", share)
 	return c
 }
 

@@ -319,6 +319,27 @@ func (b *bed) publishAll(ctx context.Context) error {
 	return nil
 }
 
+// revive publishes the case's streams again if they have gone, as when the origin was
+// restarted because it did not answer its supervisor.
+func (b *bed) revive(ctx context.Context) error {
+	alive := true
+	for _, pub := range b.published {
+		alive = alive && pub.Running()
+	}
+	if _, err := meter.CPU(b.stack.originPID); err == nil && alive {
+		return nil
+	}
+	b.load.Release(b.published, nil)
+	b.published, b.urls = nil, nil
+	if err := b.stack.findOrigin(ctx); err != nil {
+		return err
+	}
+	if !b.publishesAtOrigin() {
+		return nil
+	}
+	return b.publishAll(ctx)
+}
+
 // publishProved publishes a stream through a peer that a player at the origin gets.
 func (b *bed) publishProved(ctx context.Context, p *peer, i int) (string, *load.Publisher, *load.Player, error) {
 	var last error

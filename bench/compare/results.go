@@ -19,16 +19,18 @@ type results struct {
 	Machine string    `json:"machine"`
 	Origin  string    `json:"origin"`
 	// ProxyCPUs is how many CPUs each proxy could use.
-	ProxyCPUs int      `json:"proxy_cpus"`
-	Rounds    int      `json:"rounds"`
-	Skipped   []string `json:"skipped,omitempty"`
-	Legs      []*leg   `json:"legs"`
+	ProxyCPUs int `json:"proxy_cpus"`
+	Rounds    int `json:"rounds"`
+	// Scale is the share of the cases' sessions; figures of less than 1 are not theirs.
+	Scale   float64  `json:"scale"`
+	Skipped []string `json:"skipped,omitempty"`
+	Legs    []*leg   `json:"legs"`
 	// Medians has one leg for each case and peer, each figure the median of its rounds.
 	Medians []*leg `json:"medians"`
 }
 
 func newResults(o options) *results {
-	return &results{Time: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds}
+	return &results{Time: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds, Scale: o.scale}
 }
 
 // machine is the kernel and the number of CPUs.
@@ -175,6 +177,9 @@ func (r *results) write(dir string, out io.Writer) error {
 func (r *results) head() string {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%s. %s; %d CPU(s) for the proxy; origin: %s; medians of %d round(s), interleaved.\n", r.Time.Format(time.DateTime+" UTC"), r.Machine, r.ProxyCPUs, r.Origin, r.Rounds)
+	if r.Scale != 1 {
+		_, _ = fmt.Fprintf(&b, "The cases are scaled to %g of their sessions: their figures do not hold for the titles.\n", r.Scale)
+	}
 	for _, line := range r.Skipped {
 		b.WriteString(line + ".\n")
 	}

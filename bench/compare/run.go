@@ -66,6 +66,9 @@ func runCase(ctx context.Context, o options, c benchCase, res *results, stderr i
 	}
 	for round := range o.rounds {
 		for _, p := range s.peers {
+			if err := b.revive(ctx); err != nil {
+				return err
+			}
 			leg, err := b.leg(ctx, p, round)
 			if ctx.Err() != nil {
 				return ctx.Err()

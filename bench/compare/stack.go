@@ -21,6 +21,7 @@ import (
 type stack struct {
 	dir       string
 	children  []*child
+	ours      *peer
 	peers     []*peer
 	skipped   []string // lines about the peers that there are not
 	software  string   // what the origin is
@@ -122,21 +123,29 @@ func (s *stack) startOurs(ctx context.Context, o options, c benchCase) (*peer, e
 		return nil, err
 	}
 	s.children = append(s.children, child)
-	p := &peer{name: peerOurs, endpoints: e, child: child, pids: []int{child.pid()}, control: filepath.Join(state, "control.sock")}
+	s.ours = &peer{name: peerOurs, endpoints: e, child: child, pids: []int{child.pid()}, control: filepath.Join(state, "control.sock")}
+	if err := s.findOrigin(ctx); err != nil {
+		return nil, err
+	}
+	if err := unix.SchedGetaffinity(child.pid(), &s.cpus); err != nil {
+		return nil, fmt.Errorf("affinity of srs-proxy: %w", err)
+	}
+	return s.ours, nil
+}
+
+// findOrigin waits until our proxy has its origin ready, and notes its process and ports.
+func (s *stack) findOrigin(ctx context.Context) error {
 	var st status
-	if err := child.until(ctx, "its origin is not ready", func() bool {
-		b, err := p.ask(ctx, "/v1/status")
+	if err := s.ours.child.until(ctx, "its origin is not ready", func() bool {
+		b, err := s.ours.ask(ctx, "/v1/status")
 		return err == nil && json.Unmarshal(b, &st) == nil && len(st.Origins) == 1 && st.Origins[0].State == "ready"
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	s.software, s.originPID = st.Software, st.Origins[0].PID
 	ports := st.Origins[0].Ports
 	s.origin = endpoints{loopback(ports.RTMP), loopback(ports.HTTP), loopback(ports.API), loopback(ports.RTC), loopback(ports.SRT)}
-	if err := unix.SchedGetaffinity(child.pid(), &s.cpus); err != nil {
-		return nil, fmt.Errorf("affinity of srs-proxy: %w", err)
-	}
-	return p, nil
+	return nil
 }
 
 // ask gets a path from our control socket.

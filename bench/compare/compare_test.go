@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A small comparison, from the bringing up to the files, on the built-in origin and,
+// with SRS_BINARY, on SRS.
+func TestCompare(t *testing.T) {
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "srs-proxy")
+	if out, err := exec.Command("go", "build", "-o", binary, "srs-proxy").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	origins := map[string]string{"built-in": ""}
+	if srs := os.Getenv("SRS_BINARY"); srs != "" {
+		origins["SRS"] = srs
+	} else {
+		t.Log("SRS_BINARY is not set: without SRS")
+	}
+	for name, srs := range origins {
+		t.Run(name, func(t *testing.T) {
+			tmp := t.TempDir()
+			t.Setenv("TMPDIR", tmp)
+			out := filepath.Join(dir, name)
+			var stdout, stderr bytes.Buffer
+			err := run(t.Context(), []string{"-binary", binary, "-srs", srs, "-cases", "rtmp,flv,webrtc", "-peers", "direct,srs-proxy", "-rounds", "1", "-seconds", "1s",
+				"-scale", "0.2", "-out", out}, &stdout, &stderr)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, &stderr)
+			}
+			var res results
+			b, err := os.ReadFile(filepath.Join(out, "results.json"))
+			if err == nil {
+				err = json.Unmarshal(b, &res)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(res.Legs) != 6 || len(res.Medians) != 6 || !strings.Contains(res.Origin, map[bool]string{true: "SRS", false: "built-in"}[srs != ""]) {
+				t.Errorf("%d legs, %d medians, origin %q", len(res.Legs), len(res.Medians), res.Origin)
+			}
+			for _, l := range res.Legs {
+				if l.DeliveredFrames != l.ExpectedFrames || l.DeliveredFrames == 0 || len(l.Errors) > 0 || l.Damaged > 0 || l.OriginCPU <= 0 || l.LoadCPU <= 0 || l.MachineCPU < l.OriginCPU {
+					t.Errorf("%+v\n%s", l, &stderr)
+				}
+				if ours := l.Peer == peerOurs; (l.ProxyCPU > 0) != ours || (l.RSS > 0) != ours || (l.Goroutines > 0) != ours || (l.Descriptors > 0) != ours {
+					t.Errorf("what the proxy used: %+v", l)
+				}
+			}
+			for _, want := range []string{"RTMP play", "WebRTC", "direct", "srs-proxy", "scaled to 0.2"} {
+				if !strings.Contains(stdout.String(), want) {
+					t.Errorf("the table lacks %q:\n%s", want, &stdout)
+				}
+			}
+			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// An interrupt ends all that was started.
+func TestInterrupt(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := start(tmp, "sleeper", nil, "sleep", "600")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stack{dir: filepath.Join(tmp, "dir"), children: []*child{c}}
+	if err := os.Mkdir(s.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := c.until(ctx, "never", func() bool { return false }); !errors.Is(err, context.Canceled) {
+		t.Errorf("until: %v", err)
+	}
+	s.close()
+	select {
+	case <-c.done:
+	default:
+		t.Error("the child lives")
+	}
+	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder: %v", err)
+	}
+	if err := c.until(t.Context(), "it ended", func() bool { return false }); err == nil || !strings.Contains(err.Error(), "terminated") {
+		t.Errorf("a child that has ended: %v", err)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for _, args := range []string{"-cases x", "-peers x", "-rounds 0", "-seconds 1ms", "-scale 0", "-scale 2", "word", "-binary /no/such", "-nosuch"} {
+		if err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard); err == nil {
+			t.Errorf("%s is taken", args)
+		}
+	}
+	if err := run(t.Context(), []string{"-h"}, io.Discard, io.Discard); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+	got, err := choose("case", "flv, rtmp", caseNames())
+	if err != nil || strings.Join(got, ",") != "flv,rtmp" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// three rounds of two peers, in which the second one lost something once.
+func sample() *results {
+	r := newResults(options{rounds: 3, scale: 1})
+	for round := 1; round <= 3; round++ {
+		r.add(&leg{Case: "rtmp", Peer: peerDirect, Round: round, BothCost: 4, LatencyP50: 1, LatencyP99: 2, DeliveredBytes: 1e6})
+		r.add(&leg{Case: "rtmp", Peer: peerHAProxy, Round: round, ProxyCost: 2, BothCost: 6, DeliveredBytes: 1e6})
+		l := &leg{Case: "rtmp", Peer: peerOurs, Round: round, ProxyCost: float64(round), BothCost: 5, LatencyP50: 1.5, LatencyP99: 9, DeliveredBytes: 1e6, Threads: 10 * round}
+		if round == 2 {
+			l.LostFrames = 7
+			l.fail("a <b> & c")
+		}
+		r.add(l)
+	}
+	r.summarize()
+	return r
+}
+
+func TestMediansAndRatios(t *testing.T) {
+	r := sample()
+	m := r.median("rtmp", peerOurs)
+	if m == nil || m.ProxyCost != 2 || m.Threads != 20 || m.LostFrames != 7 || m.AddedP50 != .5 || m.AddedP99 != 7 || m.DeliveredBytes != 3e6 || sum(m.Errors) != 1 {
+		t.Errorf("%+v", m)
+	}
+	c := cases()[0]
+	if got := []string{r.ratio(c, m, peerHAProxy), r.ratio(c, m, peerNginx), r.ratio(c, m, peerDirect), r.ratio(c, r.median("rtmp", peerDirect), peerHAProxy)}; strings.Join(got, " ") != "1.00 - 1.25 -" {
+		t.Errorf("ratios %v", got)
+	}
+	if median([]float64{4, 1, 3, 2}) != 2.5 {
+		t.Error("the median of four")
+	}
+	for _, as := range []style{textStyle, markdownStyle} {
+		text := r.table(as)
+		if !strings.Contains(text, "srs-proxy: 1 x a <b> & c") || strings.Count(text, "direct") < 2 {
+			t.Errorf("%s", text)
+		}
+	}
+}
+
+func TestPlotIsXML(t *testing.T) {
+	dec := xml.NewDecoder(strings.NewReader(sample().plot()))
+	bars := 0
+	for {
+		tok, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := tok.(xml.StartElement); ok && e.Name.Local == "rect" {
+			bars++
+		}
+	}
+	if bars != 1+2*3 {
+		t.Errorf("%d rectangles", bars)
+	}
+}
+
+func TestCases(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range cases() {
+		if seen[c.name] || c.title == "" || c.unit == "" || c.streams < 1 || !c.has(peerOurs) {
+			t.Errorf("%+v", c)
+		}
+		seen[c.name] = true
+		small := c.scaled(.01)
+		if small.streams < 1 || small.players > c.players || c.players > 0 && small.players < 1 {
+			t.Errorf("scaled %+v", small)
+		}
+		if on := strings.Contains(c.vhost(), "min_latency     on"); on != (c.merge == 0) {
+			t.Errorf("%s: min_latency %v with mw_latency %d", c.name, on, c.merge)
+		}
+	}
+}
+
+func TestFreePorts(t *testing.T) {
+	a, err := freePorts()
+	if err != nil || a < lowestPort || a%portStride != 0 {
+		t.Fatal(a, err)
+	}
+	e := endpointsFrom(a)
+	if p := portsOf(e); p.RTMP == "" || "127.0.0.1:"+p.SRT != e.SRT {
+		t.Errorf("%+v", p)
+	}
+	if err := sleep(t.Context(), time.Microsecond); err != nil {
+		t.Error(err)
+	}
+}
