@@ -123,7 +123,7 @@ type Lease struct {
 	// Served and Refused are for Release of a publish: the origin accepted it, or it
 	// refused without a word. After MaxRefusals in a row, with no other publisher, the
 	// stream goes to another origin; after the first, if a publish that was served
-	// ended there less than ReturnTime ago. Neither is set if it never came to that.
+	// ended less than ReturnTime ago. Neither is set if it never came to that.
 	Served, Refused bool
 }
 

@@ -265,6 +265,12 @@ func testRefusedOnReturn(t *testing.T, open func(time.Duration) Balancer) {
 	if after.Pin <= player.Pin {
 		t.Errorf("the new pin %d is not above the old one %d", after.Pin, player.Pin)
 	}
+	// Another origin that has had the stream may refuse it for the same reason.
+	after.Refused = true
+	release(t, b, after)
+	if l := pick(t, b, "a", Publish); l.Origin.ID == after.Origin.ID {
+		t.Error("sent back to the second one, which refused it too")
+	}
 }
 
 func testStaleRelease(t *testing.T, open func(time.Duration) Balancer) {

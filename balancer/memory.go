@@ -228,7 +228,7 @@ func (m *Memory) countRefusalLocked(p *pin, l Lease) {
 	}
 	delete(m.streams, p.stream) // players that wait on the old one keep it until they end
 	m.lastPin++
-	next := &pin{id: m.lastPin, stream: p.stream, origin: e, published: true, idleSince: now}
+	next := &pin{id: m.lastPin, stream: p.stream, origin: e, published: true, idleSince: now, servedAt: p.servedAt}
 	next.idleAt = m.idle.PushBack(next)
 	m.streams[next.stream], m.pins[next.id] = next, next
 	e.pins[next] = struct{}{}

@@ -25,7 +25,7 @@ func (h *Held) Moved() bool { return h.moved.Load() }
 // take has to do all that is to be done with an origin. It fails with an error of Retry
 // if another origin should be tried. The caller closes the Held when the session ends.
 func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Context, lease balancer.Lease) error) (*Held, error) {
-	lease, err := r.place(ctx, req, func(lease balancer.Lease) error {
+	lease, err := r.place(ctx, req, func(ctx context.Context, lease balancer.Lease) error {
 		if endpoint(lease.Origin, req.Proto) == "" {
 			return noEndpoint(lease, req.Proto)
 		}

@@ -236,7 +236,7 @@ func Retry(err error) error {
 // caller closes the Conn.
 func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.Context, c *Conn) error) (*Conn, error) {
 	var conn *Conn
-	_, err := r.place(ctx, req, func(lease balancer.Lease) (err error) {
+	_, err := r.place(ctx, req, func(ctx context.Context, lease balancer.Lease) (err error) {
 		conn, err = r.connectTo(ctx, lease, req, try)
 		return err
 	})
@@ -255,7 +255,7 @@ func (r *Router) Connect(ctx context.Context, req Request, try func(ctx context.
 
 // place finds an origin that takes a session, if the client may have it at all. Then
 // the session is counted and the lease held; the caller releases both.
-func (r *Router) place(ctx context.Context, req Request, take func(balancer.Lease) error) (balancer.Lease, error) {
+func (r *Router) place(ctx context.Context, req Request, take func(context.Context, balancer.Lease) error) (balancer.Lease, error) {
 	if err := r.Allow(req.Role, req.Client.Addr()); err != nil {
 		return balancer.Lease{}, err
 	}
@@ -287,9 +287,14 @@ func (r *Router) place(ctx context.Context, req Request, take func(balancer.Leas
 			attempt--
 			continue
 		}
-		if err = take(lease); err == nil {
+		if err = r.follow(ctx, lease, take); err == nil {
 			r.bal.ReportDial(ctx, lease.Origin.ID, nil)
 			return lease, nil
+		}
+		if errors.Is(err, ErrMoved) && ctx.Err() == nil {
+			last = err
+			r.giveBack(lease)
+			continue
 		}
 		var again retryError
 		if !errors.As(err, &again) || ctx.Err() != nil {
@@ -308,6 +313,25 @@ func (r *Router) place(ctx context.Context, req Request, take func(balancer.Leas
 	}
 	r.sessions.Add(-1)
 	return balancer.Lease{}, fmt.Errorf("%d origins tried: %w", r.cfg.Attempts, last)
+}
+
+// follow is take, which ends with ErrMoved if the stream that a player is about to get
+// there is published at another origin meanwhile: SRS answers a player of HTTP-FLV
+// when somebody publishes, and here nobody would.
+func (r *Router) follow(ctx context.Context, lease balancer.Lease, take func(context.Context, balancer.Lease) error) error {
+	if lease.Role == balancer.Publish {
+		return take(ctx, lease)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	waiter := new(balancer.Lease) // an identity
+	r.streams.play(lease, waiter, func() { cancel(ErrMoved) })
+	defer r.streams.remove(lease.Stream, waiter)
+	err := take(ctx, lease)
+	if err != nil && errors.Is(context.Cause(ctx), ErrMoved) {
+		return ErrMoved
+	}
+	return err
 }
 
 // An origin that has just died owns its streams until its publishers' sessions and

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -155,5 +156,58 @@ func TestPlayersAreSentAfterTheirStream(t *testing.T) {
 	case who := <-moved:
 		t.Errorf("%s was told", who)
 	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// A player whose origin has not answered yet, as SRS does when there is no publisher, is
+// not left there when the stream is published elsewhere.
+func TestWaitingPlayerFollowsItsStream(t *testing.T) {
+	e := newEnv(t, Config{})
+	e.origin("a")
+	first := e.mustConnect("x", balancer.Publish)
+	first.Publishes(testClient().Addr())
+	first.Accepted()
+	first.Close()
+	e.origin("b")
+
+	var asked []string
+	waits, result := make(chan struct{}, 1), make(chan *Conn, 1)
+	go func() {
+		c, _ := e.connect("x", balancer.Play, func(ctx context.Context, c *Conn) error {
+			asked = append(asked, c.Lease.Origin.ID)
+			if c.Lease.Origin.ID == "b" {
+				return nil
+			}
+			waits <- struct{}{}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(20 * time.Second):
+				return errors.New("left alone")
+			}
+		})
+		result <- c
+	}()
+	<-waits
+	back := e.mustConnect("x", balancer.Publish)
+	if back.Lease.Origin.ID != "a" || !back.Refuse(t.Context()) {
+		t.Fatalf("at %s the publish is not sent elsewhere", back.Lease.Origin.ID)
+	}
+	again := e.mustConnect("x", balancer.Publish)
+	again.Publishes(testClient().Addr())
+	again.Accepted()
+	c := <-result
+	if c == nil || !slices.Equal(asked, []string{"a", "b"}) {
+		t.Fatalf("asked were %q", asked)
+	}
+	if e.ejected("a") {
+		t.Error("the first origin is blamed")
+	}
+	e.wantHeld(1, 1, 2)
+	c.Close()
+	again.Close()
+	e.wantHeld(0, 0, 0)
+	if n := len(e.router.streams.byStream); n != 0 {
+		t.Errorf("%d streams are left", n)
 	}
 }

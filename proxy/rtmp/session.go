@@ -68,7 +68,7 @@ func (s *session) end() {
 // upstream takes the session to an origin. That of a publisher has accepted it.
 func (s *session) upstream(ctx context.Context) (*upstream, error) {
 	log := s.log
-	for {
+	for try := 1; ; try++ {
 		up, err := s.connect(ctx)
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (s *session) upstream(ctx context.Context) (*upstream, error) {
 			up.conn.Close()
 			return nil, err
 		}
-		if !up.conn.Refuse(ctx) {
+		if elsewhere := up.conn.Refuse(ctx); !elsewhere || try == route.DefaultAttempts {
 			return nil, err
 		}
 		s.log.Warn("origin refused a publish that it should take, trying another")

@@ -35,8 +35,10 @@ elseif outcome == 'refused' and p.pubs == 0 then
   if call('HINCRBY', K('pin:' .. stream), 'refusals', 1) >= refusals or now - (tonumber(p.served) or 0) <= returning then
     local o = least(candidates, {[p.id] = true})
     if o then
+      local served = p.served
       drop(p)
       p = create(stream, o)
+      if served then call('HSET', K('pin:' .. stream), 'served', served) end
       publish(p)
       keep(p)
       return moved(p)
