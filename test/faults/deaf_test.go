@@ -15,7 +15,7 @@ import (
 const (
 	// deafFor is longer than three misses in a row take, after which an origin that
 	// hangs is killed.
-	deafFor = 7 * time.Second
+	deafFor = 6500 * time.Millisecond
 	// noticed bounds how long a probe takes to be missed, or answered again: a period
 	// and a timeout, and what a busy machine adds.
 	noticed = 5 * time.Second

@@ -73,7 +73,7 @@ func descriptorsRound(in *instance, l *load, f *fault, limit, round int) (wrong 
 		wrong = append(wrong, fmt.Sprintf("%s after the flood a new name is let in: %v", ms(took), err))
 	}
 	fresh := newcomersAt(in.rtmp, fmt.Sprintf("crowd%d", round), 50*time.Millisecond)
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	wrong = append(wrong, fresh.end(f)...)
 	wrong = append(wrong, l.unharmed(nil, f)...)
 	wrong = append(wrong, l.single()...)

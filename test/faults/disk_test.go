@@ -63,7 +63,7 @@ func diskRound(in *instance, l *load, f *fault, victim originStatus, round int) 
 		return append(fresh.end(f), err.Error())
 	}
 	begin := l.marked
-	time.Sleep(felt)
+	time.Sleep(500 * time.Millisecond)
 	wrong = append(wrong, l.unharmed(nil, f)...)
 	wrong = append(wrong, fresh.end(f)...)
 	wrong = append(wrong, killRound(in, l, f, []originStatus{victim})...)

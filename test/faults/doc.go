@@ -6,7 +6,7 @@
 //	new names  ─┘  │           └─▶ origin     restart, reload, scale, down
 //	               │
 //	               ├ kill -9, with the state file forged or a leftover in its way
-//	               ├ no descriptors left, a full disk
+//	               ├ no descriptors left, a full disk, nobody who reads its log
 //	               └ reload of what cannot be followed
 //
 // Every frame carries the number of its publisher's session and its own, so that a
@@ -30,8 +30,7 @@
 // A jump of the machine's clock is no test: it would be that of all who use the
 // machine. A time namespace moves CLOCK_MONOTONIC and CLOCK_BOOTTIME alone, and only
 // before its first process; and Go asks the vDSO for the time, where neither a
-// preloaded library nor seccomp comes in between. What is measured here by the wall
-// clock is log lines; all waiting is by the monotonic clock, which does not jump.
+// preloaded library nor seccomp comes in between.
 //
 // The figures are printed as a table of Markdown at the end.
 package faults

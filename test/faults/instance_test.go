@@ -60,10 +60,16 @@ type output struct {
 
 func (o *output) Write(p []byte) (int, error) {
 	o.stopped.Lock()
-	defer o.stopped.Unlock()
+	o.stopped.Unlock() //nolint:staticcheck // it is a gate
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.Write(p)
+}
+
+// stop has nothing be read until what it returns is called.
+func (o *output) stop() (goOn func()) {
+	o.stopped.Lock()
+	return sync.OnceFunc(o.stopped.Unlock)
 }
 
 func (o *output) String() string {
@@ -353,6 +359,9 @@ func (in *instance) told(of string) string {
 // and of this origin (or none, for ""), was logged.
 func (in *instance) logged(origin, message string, after time.Time) (time.Time, bool) {
 	for line := range strings.Lines(in.log.String()) {
+		if !strings.Contains(line, message) {
+			continue // there are many, and it takes time to read one
+		}
 		var l struct {
 			Time        time.Time
 			Msg, Origin string
