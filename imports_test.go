@@ -25,7 +25,7 @@ const module = "srs-proxy"
 // A folder that is not here is an error: its place has to be decided.
 func allowedImports() map[string][]string {
 	return map[string][]string{
-		"":           {"supervisor", "proxy", "origin", "console", "balancer", "protocol", "runtime", "srsconf"},
+		"":           {"supervisor", "proxy", "origin", "console", "bench", "balancer", "protocol", "runtime", "srsconf"},
 		"supervisor": {"runtime", "srsconf", "balancer"},
 		"proxy":      {"balancer", "protocol"},
 		"origin":     {"protocol"},

@@ -65,6 +65,7 @@ func (p *program) app() *cli.App {
 			p.systemdUnitCommand(),
 			p.proxyCommand(),
 			p.originCommand(),
+			p.benchCommand(),
 			p.versionCommand(),
 			p.completionCommand(),
 		},

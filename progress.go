@@ -37,13 +37,16 @@ func (p *progress) Write(b []byte) (int, error) {
 }
 
 // Draw shows how many of all origins are ready.
-func (p *progress) Draw(done, all int, note string) {
+func (p *progress) Draw(done, all int, note string) { p.drawBar(done, all, "origins ready", note) }
+
+// drawBar shows how much is done of all, in words that what begins.
+func (p *progress) drawBar(done, all int, what, note string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.width == 0 || p.ended {
 		return
 	}
-	line := progressLine(done, all, note, p.width)
+	line := progressLine(done, all, what, note, p.width)
 	if line == p.line {
 		return
 	}
@@ -63,15 +66,15 @@ func (p *progress) End() {
 }
 
 // progressLine is "[#####.....] 4/8 origins ready  note", cut to the terminal.
-func progressLine(done, all int, note string, width int) string {
+func progressLine(done, all int, what, note string, width int) string {
 	const widest = 40
-	text := fmt.Sprintf(" %d/%d origins ready", done, all)
+	text := fmt.Sprintf(" %d/%d %s", done, all, what)
 	if note != "" {
 		text += "  " + note
 	}
 	// The last column stays free: writing there makes some terminals wrap.
 	room := width - 1
-	bar := min(widest, room-len(" 1024/1024 origins ready")-2)
+	bar := min(widest, room-len(" 1024/1024 ")-len(what)-2)
 	if bar < 4 {
 		return cut(strings.TrimSpace(text), room)
 	}

@@ -21,12 +21,12 @@ func TestProgressLine(t *testing.T) {
 		{0, 0, 120, "", "[" + strings.Repeat(".", 40) + "] 0/0 origins ready"},
 	}
 	for _, tt := range tests {
-		if got := progressLine(tt.done, tt.all, tt.note, tt.width); got != tt.want {
+		if got := progressLine(tt.done, tt.all, "origins ready", tt.note, tt.width); got != tt.want {
 			t.Errorf("progressLine(%d, %d, %q, %d)\n got %q\nwant %q", tt.done, tt.all, tt.note, tt.width, got, tt.want)
 		}
 	}
 	for width := range 200 {
-		if got := progressLine(1000, 1024, "note", width); len(got) > max(0, width-1) {
+		if got := progressLine(1000, 1024, "origins ready", "note", width); len(got) > max(0, width-1) {
 			t.Errorf("width %d: line of %d characters", width, len(got))
 		}
 	}
@@ -52,7 +52,7 @@ func TestProgressKeepsLogsAboveTheBar(t *testing.T) {
 	}
 	p.Draw(1, 2, "")
 	fmt.Fprintln(p, "second log")
-	if want := "before\nfirst log\nsecond log\n" + progressLine(1, 2, "", 40); screen(out.String()) != want {
+	if want := "before\nfirst log\nsecond log\n" + progressLine(1, 2, "origins ready", "", 40); screen(out.String()) != want {
 		t.Errorf("screen is\n%s\nwant\n%s", screen(out.String()), want)
 	}
 	p.End()

@@ -121,6 +121,14 @@ func (l *Load) Window(after, length time.Duration) (begins, ends time.Time) {
 	}
 }
 
+// EndWindow closes the window before its time, and says when that is.
+func (l *Load) EndWindow() (ends time.Time) {
+	// A moment from now: frames that were counted already have older stamps.
+	to := l.now() + int64(50*time.Millisecond)
+	l.to.Store(min(to, l.to.Load()))
+	return l.start.Add(time.Duration(l.to.Load()))
+}
+
 func (l *Load) clear() {
 	l.publishing.do(func() {
 		for _, p := range l.allPublishers() {

@@ -43,31 +43,38 @@ type target struct {
 // ErrURL says that a URL is not of a form that the load can serve.
 var ErrURL = errors.New("not a URL that the load can serve")
 
+// ProtocolOf is the protocol of a URL, "" if it is none that the load can serve.
+func ProtocolOf(raw string) Protocol {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	switch {
+	case u.Scheme == "rtmp" || u.Scheme == "webrtc" || u.Scheme == "srt":
+		return Protocol(u.Scheme)
+	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".flv"):
+		return FLV
+	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".m3u8"):
+		return HLS
+	}
+	return ""
+}
+
 // parseTarget reads a URL and resolves its host.
 func parseTarget(raw string) (t target, err error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return t, fmt.Errorf("%w: it cannot be parsed", ErrURL) // the error would show the query
 	}
-	port := 80
-	switch {
-	case u.Scheme == "rtmp":
-		t.protocol, port = RTMP, 1935
-	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".flv"):
-		t.protocol = FLV
-	case u.Scheme == "http" && strings.HasSuffix(u.Path, ".m3u8"):
-		t.protocol = HLS
-	case u.Scheme == "webrtc":
-		t.protocol, port = WebRTC, 1985
-	case u.Scheme == "srt":
-		t.protocol, port = SRT, 10080
-		if t.streamID = u.Query().Get("streamid"); t.streamID != "" {
-			t.host = u.Host
-			t.addr, err = resolve(u.Host, port)
-			return t, err
-		}
-	default:
+	t.protocol = ProtocolOf(raw)
+	port := map[Protocol]int{RTMP: 1935, FLV: 80, HLS: 80, WebRTC: 1985, SRT: 10080}[t.protocol]
+	if port == 0 {
 		return t, fmt.Errorf("%w: %s://%s%s", ErrURL, u.Scheme, u.Host, u.Path)
+	}
+	if t.streamID = u.Query().Get("streamid"); t.protocol == SRT && t.streamID != "" {
+		t.host = u.Host
+		t.addr, err = resolve(u.Host, port)
+		return t, err
 	}
 	t.host, t.path = u.Host, u.RequestURI()
 	cut := strings.LastIndexByte(u.Path, '/')
