@@ -76,27 +76,20 @@ func (p *program) runProxy(ctx context.Context, src sources) error {
 	return p.proxy(ctx, cfg)
 }
 
-// Kinds of balancers.
-const balancerMemory = "memory"
-
-// newBalancer is where the balancer of `proxy` is chosen. shared says that other
-// proxies have the same one.
-func newBalancer(_ context.Context, cfg *resolved, _ *slog.Logger) (bal balancer.Balancer, shared bool, err error) {
-	return balancer.NewMemory(balancer.Config{LeaseIdle: cfg.LeaseIdle}), false, nil
-}
-
 // proxyInstance is a running proxy without a supervisor.
 type proxyInstance struct {
-	cfg     *resolved
-	setup   *setup
-	bal     balancer.Balancer
-	proxy   *proxy.Proxy
-	monitor *health.Monitor
-	system  *register.Server // nil without a system API
-	control *control         // nil where there is no place for it
-	pprof   *pprofServer     // nil without
-	started time.Time
-	log     *slog.Logger
+	cfg   *resolved
+	setup *setup
+	bal   balancer.Balancer
+	// runBalancer keeps the balancer going; nil if it does so by itself.
+	runBalancer func(context.Context) error
+	proxy       *proxy.Proxy
+	monitor     *health.Monitor
+	system      *register.Server // nil without a system API
+	control     *control         // nil where there is no place for it
+	pprof       *pprofServer     // nil without
+	started     time.Time
+	log         *slog.Logger
 	ending
 	// draining is why no client should be sent here any more.
 	draining atomic.Bool
@@ -120,12 +113,12 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 	if err != nil {
 		return err
 	}
-	bal, shared, err := newBalancer(ctx, cfg, log)
+	bal, runBalancer, err := newBalancer(ctx, cfg, log)
 	if err != nil {
 		return fmt.Errorf("balancer: %w", err)
 	}
-	in.bal = bal
-	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: shared}, bal, log)
+	in.bal, in.runBalancer = bal, runBalancer
+	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: runBalancer != nil}, bal, log)
 	pcfg := in.setup.proxyConfig(served)
 	pcfg.Identity, pcfg.Slots = identity(cfg.StateDir), in.slots
 	if cfg.TLS.CertFile != "" {
@@ -278,6 +271,9 @@ func (in *proxyInstance) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return in.monitor.Run(octx) })
+	if in.runBalancer != nil {
+		g.Go(func() error { return in.runBalancer(octx) })
+	}
 	if in.system != nil {
 		g.Go(func() error { return in.system.Run(octx) })
 	}

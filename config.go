@@ -110,8 +110,8 @@ type Config struct {
 	RegisterTTL time.Duration
 	// Static are the origins that do not register.
 	Static []staticOrigin
-	// LoadBalancer is where the balancer keeps what it knows.
-	LoadBalancer string
+	// Redis is where the balancer keeps what it knows.
+	Redis redisConfig
 	// ShutdownDelay, DrainTimeout and QuitTimeout are the phases of the end.
 	ShutdownDelay, DrainTimeout, QuitTimeout time.Duration
 	// GoPprof is where Go's profiles are served; "" for nowhere.

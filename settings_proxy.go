@@ -71,7 +71,7 @@ func proxySettings(stateDir string) []setting {
 
 // proxyOwnSettings are those that `up` has not.
 func proxyOwnSettings() []setting {
-	return []setting{
+	return slices.Concat(redisSettings(), []setting{
 		{
 			name: "system-api", env: "PROXY_SYSTEM_API", category: categoryRegister, def: "12025",
 			usage: "let origins register, and others ask for /readyz and /healthz, on `ADDR`; a bare port means 127.0.0.1, a path a unix socket, off nowhere",
@@ -98,11 +98,6 @@ func proxyOwnSettings() []setting {
 			apply: field(parseStaticOrigins, func(c *Config) *[]staticOrigin { return &c.Static }),
 		},
 		{
-			name: "load-balancer", env: "PROXY_LOAD_BALANCER_TYPE", category: categoryRegister, def: balancerMemory,
-			usage: "keep what is known of origins and streams in `WHERE`: memory",
-			apply: field(parseOneOf(balancerMemory), func(c *Config) *string { return &c.LoadBalancer }),
-		},
-		{
 			name: "shutdown-delay", env: "SRS_PROXY_SHUTDOWN_DELAY", category: categoryLimits, def: "0s",
 			usage: "when asked to stop, serve on for `DURATION` with /readyz saying no, so that load balancers notice",
 			apply: field(parseDuration(0, time.Hour), func(c *Config) *time.Duration { return &c.ShutdownDelay }),
@@ -122,7 +117,7 @@ func proxyOwnSettings() []setting {
 			usage: "serve Go's profiles on `ADDR`, such as 127.0.0.1:6060",
 			apply: field(parseAddress, func(c *Config) *string { return &c.GoPprof }),
 		},
-	}
+	})
 }
 
 // parseQuitTimeout takes 0 for auto.
@@ -171,7 +166,7 @@ func elsewhere(command, name string) string {
 // startsProxy says that the bare command means `proxy`: the existing proxy has no
 // command line, and is told all by these variables.
 func startsProxy(env func(string) (string, bool)) bool {
-	names := []string{"PROXY_STATIC_FILES", "PROXY_REDIS_HOST", "PROXY_REDIS_PORT", "PROXY_REDIS_PASSWORD", "PROXY_REDIS_DB"}
+	names := []string{"PROXY_STATIC_FILES"}
 	for _, s := range proxySettings("") {
 		names = append(names, s.env)
 	}

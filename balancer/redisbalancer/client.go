@@ -2,7 +2,6 @@ package redisbalancer
 
 import (
 	"context"
-	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"srs-proxy/balancer"
@@ -67,8 +67,8 @@ func (r *Redis) connect() redis.UniversalClient {
 	for _, a := range c.Addrs {
 		o.Addrs = append(o.Addrs, strings.TrimPrefix(a, "unix:"))
 	}
-	if c.TLS {
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLS != nil {
+		o.TLSConfig = c.TLS.Clone()
 	}
 	if c.cluster() {
 		o.MaxRedirects = 3
@@ -179,7 +179,7 @@ func (r *Redis) call(ctx context.Context, s *redis.Script, args ...any) (reply, 
 	if r.isAway() {
 		return nil, balancer.ErrUnavailable
 	}
-	p, err := r.callAlways(ctx, s, args...)
+	p, err := r.callIn(ctx, r.currentEpoch(), s, args...)
 	if err != nil {
 		r.lose(err)
 		return nil, fmt.Errorf("%w: %w", balancer.ErrUnavailable, err)
@@ -187,23 +187,30 @@ func (r *Redis) call(ctx context.Context, s *redis.Script, args ...any) (reply, 
 	return p, nil
 }
 
-// callAlways asks even a Redis that is away.
-func (r *Redis) callAlways(ctx context.Context, s *redis.Script, args ...any) (reply, error) {
+// callIn asks even a Redis that is away, as one who knows of an epoch.
+func (r *Redis) callIn(ctx context.Context, epoch string, s *redis.Script, args ...any) (reply, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Timeout)
 	defer cancel()
-	l, err := s.Run(ctx, r.rdb, r.scriptKeys(), r.scriptArgs(args)...).Slice()
+	l, err := s.Run(ctx, r.rdb, r.scriptKeys(), r.scriptArgs(epoch, args)...).Slice()
 	return l, err
 }
 
 // scriptKeys name one key, by which a Cluster knows the slot.
 func (r *Redis) scriptKeys() []string { return []string{r.keys.key("epoch")} }
 
-func (r *Redis) scriptArgs(args []any) []any {
-	r.mu.Lock()
-	epoch := r.epoch
-	r.mu.Unlock()
+func (r *Redis) scriptArgs(epoch string, args []any) []any {
 	return append([]any{r.keys.prefix, epoch, r.cfg.LeaseIdle.Milliseconds()}, args...)
 }
+
+func (r *Redis) currentEpoch() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.epoch
+}
+
+// Quiet keeps the client's library from writing to standard error, which it does on each
+// failed dial. It changes the whole process; call it before New.
+func Quiet() { logging.Disable() }
 
 // refused tells an error that an operator has to mend from one that may pass.
 func refused(err error) bool {

@@ -523,13 +523,13 @@ func (r *Redis) tellBatch(ctx context.Context, part []telling) {
 			r.leave(t.key, t.e)
 		}
 	}()
-	if err := r.tellPart(ctx, through); err != nil && !errors.Is(err, errLost) { // then all is written back soon
+	if err := r.tellPart(ctx, r.currentEpoch(), through); err != nil && !errors.Is(err, errLost) { // then all is written back soon
 		r.lose(err)
 	}
 }
 
 // tellPart tells some pins in one go.
-func (r *Redis) tellPart(ctx context.Context, part []telling) error {
+func (r *Redis) tellPart(ctx context.Context, epoch string, part []telling) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Timeout)
 	defer cancel()
 	pipe := r.rdb.Pipeline()
@@ -539,7 +539,7 @@ func (r *Redis) tellPart(ctx context.Context, part []telling) error {
 			return err
 		}
 		part[i].told = told
-		part[i].cmd = r.lua.hold.EvalSha(ctx, pipe, r.scriptKeys(), r.scriptArgs(args)...)
+		part[i].cmd = r.lua.hold.EvalSha(ctx, pipe, r.scriptKeys(), r.scriptArgs(epoch, args)...)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for _, t := range part {

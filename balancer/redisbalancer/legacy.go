@@ -120,7 +120,9 @@ func (r *Redis) importOn(ctx context.Context) {
 }
 
 // importServers makes origins of the servers that the existing proxy registered.
-func (r *Redis) importServers(ctx context.Context) error {
+func (r *Redis) importServers(ctx context.Context) error { return r.importInto(ctx, r.currentEpoch()) }
+
+func (r *Redis) importInto(ctx context.Context, epoch string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*r.cfg.Timeout)
 	defer cancel()
 	text, err := r.rdb.Get(ctx, r.keys.key("all-servers")).Bytes()
@@ -138,7 +140,7 @@ func (r *Redis) importServers(ctx context.Context) error {
 	}
 	for _, key := range keys {
 		if id, ok := r.foreign(key); ok {
-			if err := r.importServer(ctx, id, key); err != nil {
+			if err := r.importServer(ctx, epoch, id, key); err != nil {
 				return err
 			}
 		}
@@ -154,7 +156,7 @@ func (r *Redis) foreign(key string) (id string, ok bool) {
 	return id, ok && id != "" && r.byKey[key] == ""
 }
 
-func (r *Redis) importServer(ctx context.Context, id, key string) error {
+func (r *Redis) importServer(ctx context.Context, epoch, id, key string) error {
 	text, err := r.rdb.Get(ctx, key).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil
@@ -177,9 +179,9 @@ func (r *Redis) importServer(ctx context.Context, id, key string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.callAlways(ctx, r.lua.update, args...); err != nil {
+	if _, err := r.callIn(ctx, epoch, r.lua.update, args...); err != nil {
 		r.lose(err)
 		return fmt.Errorf("%w: %w", balancer.ErrUnavailable, err)
 	}
-	return nil
+	return nil // if the store lost its state: what follows sees that too
 }

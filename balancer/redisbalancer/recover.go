@@ -20,11 +20,12 @@ var errLost = errors.New("the store lost its state")
 // askAfterRecovery asks, and once more after we have written back what the store lost.
 func (r *Redis) askAfterRecovery(ctx context.Context, ask func() (reply, error)) (reply, error) {
 	for range 5 {
+		before := r.currentEpoch()
 		p, err := ask()
 		if err != nil || p.word() != "lost" {
 			return p, err
 		}
-		if err := r.recover(ctx); err != nil {
+		if err := r.recover(ctx, before); err != nil {
 			if errors.Is(err, errLost) {
 				continue // and again meanwhile
 			}
@@ -41,9 +42,14 @@ func (r *Redis) askAfterRecovery(ctx context.Context, ask func() (reply, error))
 // A store has no epoch when it was emptied, when it is another one than before, or when no
 // proxy reached it for so long that leases may have expired. From the beginning of an epoch
 // on no new stream is placed for Config.Settle, while all proxies do this here.
-func (r *Redis) recover(ctx context.Context) error {
+//
+// lost is the epoch that the caller found over.
+func (r *Redis) recover(ctx context.Context, lost string) error {
 	r.recovering.Lock()
 	defer r.recovering.Unlock()
+	if r.currentEpoch() != lost && !r.isAway() {
+		return nil // done while we waited
+	}
 	offered := rand.Text()
 	if !r.cfg.cluster() {
 		// Not being allowed to ask costs the proof, not the service.
@@ -51,16 +57,19 @@ func (r *Redis) recover(ctx context.Context) error {
 			offered = id + offered
 		}
 	}
-	p, err := r.callAlways(ctx, r.lua.begin, offered, epochLife.Milliseconds(), r.cfg.Settle.Milliseconds())
+	p, err := r.callIn(ctx, "", r.lua.begin, offered, r.cfg.epochLife().Milliseconds(), r.cfg.Settle.Milliseconds())
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	r.mu.Lock()
-	anew := r.epoch != p.text(1)
-	r.epoch = p.text(1)
-	r.mu.Unlock()
+	epoch := p.text(1)
+	anew := epoch != r.currentEpoch()
+	// Until all is written back nobody else here asks in the new epoch: what is not there
+	// yet would look as if it had ended.
 	for _, step := range []func(context.Context) error{
-		func(ctx context.Context) error { return r.restoreOrigins(ctx, anew) }, r.importServers, r.restoreHeld, r.sync,
+		func(ctx context.Context) error { return r.restoreOrigins(ctx, epoch, anew) },
+		func(ctx context.Context) error { return r.importInto(ctx, epoch) },
+		func(ctx context.Context) error { return r.restoreHeld(ctx, epoch) },
+		func(ctx context.Context) error { return r.syncIn(ctx, epoch) },
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -68,8 +77,9 @@ func (r *Redis) recover(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	away, since := r.away, r.since
-	r.away, r.contact = false, time.Now()
+	r.epoch, r.away, r.contact = epoch, false, time.Now()
 	r.mu.Unlock()
+	r.hurry() // with what has begun meanwhile
 	if away {
 		r.log.Info("Redis is reached again", "after", time.Since(since).Round(time.Millisecond), "state_lost", anew)
 	} else if anew {
@@ -80,7 +90,7 @@ func (r *Redis) recover(ctx context.Context) error {
 
 // restoreOrigins writes the origins that the store lost, and what was told of origins
 // while it was away. Whether they live their heartbeats will say.
-func (r *Redis) restoreOrigins(ctx context.Context, anew bool) error {
+func (r *Redis) restoreOrigins(ctx context.Context, epoch string, anew bool) error {
 	type job struct {
 		origin
 		how string
@@ -102,12 +112,12 @@ func (r *Redis) restoreOrigins(ctx context.Context, anew bool) error {
 		if err != nil {
 			return err
 		}
-		if err := r.insist(ctx, r.lua.update, args...); err != nil {
+		if err := r.insist(ctx, epoch, r.lua.update, args...); err != nil {
 			return fmt.Errorf("write back origin %s: %w", j.ID, err)
 		}
 	}
 	for _, id := range removed {
-		if err := r.insist(ctx, r.lua.remove, id); err != nil {
+		if err := r.insist(ctx, epoch, r.lua.remove, id); err != nil {
 			return fmt.Errorf("remove origin %s: %w", id, err)
 		}
 	}
@@ -124,9 +134,9 @@ func (r *Redis) restoreOrigins(ctx context.Context, anew bool) error {
 	return nil
 }
 
-// insist calls a script although Redis counts as away, or we are in its recovery.
-func (r *Redis) insist(ctx context.Context, s *redis.Script, args ...any) error {
-	p, err := r.callAlways(ctx, s, args...)
+// insist calls a script that has to succeed.
+func (r *Redis) insist(ctx context.Context, epoch string, s *redis.Script, args ...any) error {
+	p, err := r.callIn(ctx, epoch, s, args...)
 	if err == nil && p.word() == "lost" {
 		return errLost
 	}
@@ -135,7 +145,7 @@ func (r *Redis) insist(ctx context.Context, s *redis.Script, args ...any) error 
 
 // restoreHeld tells all that we hold. The store may have lost it, or given it up. Gates are
 // passed by, because who is through one may be who waits for this; such streams are told again.
-func (r *Redis) restoreHeld(ctx context.Context) error {
+func (r *Redis) restoreHeld(ctx context.Context, epoch string) error {
 	if err := r.lua.hold.Load(ctx, r.rdb).Err(); err != nil {
 		return fmt.Errorf("load a script: %w", err)
 	}
@@ -148,7 +158,7 @@ func (r *Redis) restoreHeld(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	for part := range slices.Chunk(all, batch) {
-		if err := r.tellPart(ctx, part); err != nil {
+		if err := r.tellPart(ctx, epoch, part); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"sync"
@@ -91,7 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (*Redis, error) {
 		routes:  make(map[string]localRoute),
 	}
 	r.rdb = r.connect()
-	if err := r.recover(ctx); err != nil {
+	if err := r.recover(ctx, ""); err != nil {
 		if refused(err) {
 			return nil, errors.Join(err, r.rdb.Close())
 		}
@@ -135,8 +136,8 @@ type Config struct {
 	SentinelMaster string
 	User, Password string
 	DB             int
-	// TLS is used if TLS is set; the certificate must be valid for the address.
-	TLS bool
+	// TLS is used if it is not nil; the certificate must be valid for the address.
+	TLS *tls.Config
 	// Prefix begins all keys; with none they are the existing proxy's.
 	Prefix   string
 	Fallback Fallback // "" means Fail
@@ -152,7 +153,7 @@ type Config struct {
 	// took longer Redis is away until it answers again.
 	Timeout time.Duration
 	// Hold is how long what a proxy holds outlives it; 0 means 30 s. It is renewed
-	// three times in that.
+	// three times in that. A store that no proxy reached for a third of it is taken for lost.
 	Hold time.Duration
 	// Settle is for how long no new stream is placed in a store that was found empty: the
 	// time that all proxies have to write back what they hold; 0 means 2 s.
@@ -165,10 +166,11 @@ const (
 	pollEvery = 250 * time.Millisecond
 	// stale is for how long our copy is trusted without a word from Redis.
 	stale = time.Second
-	// epochLife is after how long without any proxy a store is not trusted: leases in
-	// it begin to expire (Config.Hold) some time after.
-	epochLife = 10 * time.Second
 )
+
+// epochLife is after how long without any proxy a store is not trusted. It ends before the
+// leases in it do.
+func (c Config) epochLife() time.Duration { return c.Hold / 3 }
 
 func (c Config) withDefaults() Config {
 	c.Fallback = cmp.Or(c.Fallback, Fail)

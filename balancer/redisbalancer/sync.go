@@ -20,7 +20,7 @@ func (r *Redis) follow(ctx context.Context) {
 	var polled time.Time
 	for ctx.Err() == nil {
 		if r.isAway() {
-			if err := r.recover(ctx); err != nil {
+			if err := r.recover(ctx, r.currentEpoch()); err != nil {
 				r.sweepIdle(time.Now())
 				_ = sleep(ctx, pollEvery)
 				continue
@@ -46,7 +46,7 @@ func (r *Redis) poll(ctx context.Context) error {
 		return err
 	}
 	p, err := r.askAfterRecovery(ctx, func() (reply, error) {
-		return r.call(ctx, r.lua.poll, epochLife.Milliseconds(), r.self, serves, (10 * time.Second).Milliseconds())
+		return r.call(ctx, r.lua.poll, r.cfg.epochLife().Milliseconds(), r.self, serves, (10 * time.Second).Milliseconds())
 	})
 	if err != nil {
 		return err
@@ -206,8 +206,10 @@ func (r *Redis) catchUp(ctx context.Context) error {
 }
 
 // sync reads all anew.
-func (r *Redis) sync(ctx context.Context) error {
-	p, err := r.callAlways(ctx, r.lua.sync)
+func (r *Redis) sync(ctx context.Context) error { return r.syncIn(ctx, r.currentEpoch()) }
+
+func (r *Redis) syncIn(ctx context.Context, epoch string) error {
+	p, err := r.callIn(ctx, epoch, r.lua.sync)
 	if err != nil {
 		r.lose(err)
 		return err
