@@ -29,11 +29,11 @@ func TestProxySettings(t *testing.T) {
 	}
 	flags := map[string]string{
 		"system-api": "0.0.0.0:3020", "register-token": "abc,def", "register-allow": "10.0.0.0/8,2001:db8::1", "register-ttl": "7s",
-		"origin": "rtmp=10.0.0.1:1935;name=b,rtmp=[2001:db8::1]:1936,http=10.0.0.2:8080", "load-balancer": "memory",
+		"origin":         "rtmp=10.0.0.1:1935;name=b,rtmp=[2001:db8::1]:1936,http=10.0.0.2:8080",
 		"shutdown-delay": "3s", "drain-timeout": "4s", "quit-timeout": "5s", "go-pprof": "127.0.0.1:6060",
 	}
 	for _, s := range proxyOwnSettings() {
-		if _, ok := flags[s.name]; !ok {
+		if _, ok := flags[s.name]; !ok && s.category != categoryRedis {
 			t.Errorf("setting %s is missing from this test", s.name)
 		}
 	}
@@ -48,10 +48,10 @@ func TestProxySettings(t *testing.T) {
 			{endpoints: balancer.Endpoints{RTMP: "10.0.0.1:1935"}},
 			{name: "b", endpoints: balancer.Endpoints{RTMP: "[2001:db8::1]:1936", HTTP: "10.0.0.2:8080"}},
 		},
-		LoadBalancer: "memory", ShutdownDelay: 3 * time.Second, DrainTimeout: 4 * time.Second, QuitTimeout: 5 * time.Second, GoPprof: "127.0.0.1:6060",
+		ShutdownDelay: 3 * time.Second, DrainTimeout: 4 * time.Second, QuitTimeout: 5 * time.Second, GoPprof: "127.0.0.1:6060",
 	}
 	got := Config{
-		SystemAPI: cfg.SystemAPI, Register: cfg.Register, RegisterTTL: cfg.RegisterTTL, Static: cfg.Static, LoadBalancer: cfg.LoadBalancer,
+		SystemAPI: cfg.SystemAPI, Register: cfg.Register, RegisterTTL: cfg.RegisterTTL, Static: cfg.Static,
 		ShutdownDelay: cfg.ShutdownDelay, DrainTimeout: cfg.DrainTimeout, QuitTimeout: cfg.QuitTimeout, GoPprof: cfg.GoPprof,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -91,7 +91,7 @@ func TestSettingsOfTheOtherCommand(t *testing.T) {
 		{fakeSources(file("register-ttl: 9s\n"), nil), `"register-ttl" is a setting of proxy`},
 		{proxySources(map[string]string{"system-api": "1935", "rtmp": "127.0.0.1:1935"}, nil), "flag --system-api"},
 		{proxySources(map[string]string{"register-ttl": "0"}, nil), "flag --register-ttl"},
-		{proxySources(map[string]string{"load-balancer": "etcd"}, nil), "flag --load-balancer"},
+		{proxySources(map[string]string{"balancer": "etcd"}, nil), "flag --balancer"},
 		{proxySources(nil, map[string]string{"PROXY_GRACE_QUIT_TIMEOUT": "soon"}), "variable PROXY_GRACE_QUIT_TIMEOUT"},
 	} {
 		if _, err := resolve(tt.src); err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), tt.says) {

@@ -60,7 +60,11 @@ func (s *Server) Start() {
 	}
 	c := s.Client()
 	defer c.Close()
-	for end := time.Now().Add(20 * time.Second); c.Ping(context.Background()).Err() != nil; time.Sleep(5 * time.Millisecond) {
+	answers := func() bool {
+		err := c.Ping(context.Background()).Err()
+		return err == nil || redis.HasErrorPrefix(err, "NOAUTH")
+	}
+	for end := time.Now().Add(20 * time.Second); !answers(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatal("redis-server does not answer")
 		}
