@@ -118,9 +118,9 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 		return fmt.Errorf("balancer: %w", err)
 	}
 	in.bal, in.runBalancer = bal, runBalancer
-	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: runBalancer != nil}, bal, log)
+	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: runBalancer != nil, Lost: func(id string) { in.proxy.Abandon(id) }}, bal, log)
 	pcfg := in.setup.proxyConfig(served)
-	pcfg.Identity, pcfg.Slots = identity(cfg.StateDir), in.slots
+	pcfg.Identity, pcfg.Slots, pcfg.Failed = identity(cfg.StateDir), in.slots, in.monitor.Recheck
 	if cfg.TLS.CertFile != "" {
 		if pcfg.Certs, err = certs.Open(cfg.TLS, log); err != nil {
 			return fmt.Errorf("certificate: %w", err)

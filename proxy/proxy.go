@@ -68,6 +68,8 @@ type Config struct {
 	Shards    int           // event loops of each datagram protocol, see udp.Config
 	StreamIDs srt.StreamIDs // what SRT stream ids leave open
 	Access    access.Rules  // who may publish and play
+	// Failed is told of each origin that could not be reached; it may be nil.
+	Failed func(originID string)
 
 	Identity api.Identity      // what the HTTP API says of the whole
 	Slots    func() []api.Slot // the supervisor's places for origins, for the HTTP API; may be nil
@@ -93,7 +95,7 @@ type Proxy struct {
 func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	sources := source.New()
 	router := route.New(route.Config{
-		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources,
+		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources, Failed: cfg.Failed,
 	}, bal, log)
 	rl := relay.New(relay.Config{Loops: cfg.Loops, Mode: cfg.RelayMode})
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
@@ -207,6 +209,9 @@ func (p *Proxy) Client(peer netip.Addr) (netip.AddrPort, bool) { return p.source
 func (p *Proxy) Publisher(s balancer.Stream) (client netip.Addr, originID string, ok bool) {
 	return p.router.Publisher(s)
 }
+
+// Abandon ends the sessions that are at an origin which does not answer any more.
+func (p *Proxy) Abandon(originID string) { p.router.Abandon(originID) }
 
 // Sessions is how many sessions there are, of all protocols.
 func (p *Proxy) Sessions() int { return p.router.Sessions() }

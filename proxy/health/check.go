@@ -58,36 +58,57 @@ func (c *checker) Close() { c.api.Close() }
 const again = 100 * time.Millisecond
 
 // check asks the API, where there is one: its answer says all. Without, and where it
-// does not answer, an RTMP handshake does: an origin whose API is broken or busy still
+// does not answer soon, an RTMP handshake does: an origin whose API is broken or busy still
 // serves, and one that is stopped accepts connections (its kernel does) and says nothing.
 // withRTMP asks for the port of RTMP although the API is there.
 func (c *checker) check(ctx context.Context, e balancer.Endpoints, withRTMP bool) finding {
-	var found finding
-	if e.API != "" {
-		found = c.askAPI(ctx, e.API)
-		if found.err == nil && !withRTMP {
-			return found
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if e.API == "" {
+		return c.media(ctx, e.RTMP)
+	}
+	asked := make(chan finding, 1)
+	go func() { asked <- c.askAPI(ctx, e.API) }()
+	var api finding
+	answered := false
+	if !withRTMP {
+		select {
+		case api = <-asked:
+			if api.err == nil {
+				return api
+			}
+			answered = true
+		case <-time.After(c.timeout / 3):
 		}
 	}
-	apiErr := found.err
-	found.err, found.gone = c.shake(ctx, e.RTMP)
-	if found.gone {
+	found := c.media(ctx, e.RTMP)
+	if found.err == nil && !withRTMP {
+		cancel() // enough is known
+	}
+	if !answered {
+		api = <-asked
+	}
+	found.summary = api.summary
+	if found.err != nil && api.err != nil {
+		found.err = fmt.Errorf("%w; %w", found.err, api.err)
+	}
+	return found
+}
+
+// media does the RTMP handshake, once more if it was refused.
+func (c *checker) media(ctx context.Context, addr string) (found finding) {
+	if found.err, found.gone = c.shake(ctx, addr); found.gone {
 		select {
 		case <-ctx.Done():
 		case <-time.After(again):
-			found.err, found.gone = c.shake(ctx, e.RTMP)
+			found.err, found.gone = c.shake(ctx, addr)
 		}
-	}
-	if found.err != nil && apiErr != nil {
-		found.err = fmt.Errorf("%w; %w", found.err, apiErr)
 	}
 	return found
 }
 
 // askAPI takes any answer for life: it may want a password, or be another server's.
 func (c *checker) askAPI(ctx context.Context, addr string) finding {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	a, err := c.api.Ask(ctx, addr, originapi.Question{Path: "/api/v1/summaries"})
 	switch {
 	case err == nil:
@@ -130,8 +151,6 @@ func readSummary(o originapi.Object) *summary {
 
 // shake does the RTMP handshake.
 func (c *checker) shake(ctx context.Context, addr string) (err error, gone bool) { //nolint:revive // the second explains the first
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	conn, err := c.dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("RTMP: %w", plain(ctx, err)), errors.Is(err, syscall.ECONNREFUSED)

@@ -105,7 +105,11 @@ func TestCheck(t *testing.T) {
 		{name: "killed, without API", rtmp: nobody, gone: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newChecker(300 * time.Millisecond)
+			timeout := 30 * time.Second // far above what an answer takes here
+			if tt.rtmp == deaf || tt.api == apiDeaf {
+				timeout = time.Second
+			}
+			c := newChecker(timeout)
 			defer c.Close()
 			f := c.check(t.Context(), balancer.Endpoints{RTMP: tt.rtmp, API: tt.api}, tt.withRTMP)
 			if (f.err == nil) != tt.ok || f.gone != tt.gone {

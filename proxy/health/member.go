@@ -35,6 +35,7 @@ type member struct {
 	rounds  int
 	due     time.Time
 	looking bool // a check is under way
+	doubted bool // somebody could not connect to it
 	load    balancer.Load
 	told    balancer.Origin // what the balancer has, zero if nothing
 	toldAt  time.Time
@@ -139,7 +140,7 @@ func (o *member) found(ctx context.Context, f finding, began time.Time, mass boo
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.looking = false
-	o.due = time.Now().Add(o.m.cfg.Interval)
+	o.due = began.Add(o.m.cfg.Interval)
 	if o.gone || ctx.Err() != nil || began.Before(o.since) {
 		return // it is about another process, or about one that was up when it no longer is
 	}
@@ -204,6 +205,9 @@ func (o *member) missedLocked(f finding, mass bool) {
 	case f.gone, o.suspect, o.misses >= o.m.cfg.Misses:
 		o.log.Warn("the origin is down", "cause", f.err, "misses", o.misses)
 		o.setLocked(false)
+		if o.m.cfg.Lost != nil {
+			o.m.cfg.Lost(o.ID)
+		}
 	}
 }
 

@@ -29,8 +29,8 @@ import (
 type Config struct {
 	// TTL is how long an origin is known after its last registration.
 	TTL time.Duration
-	// Interval is between two checks of an origin, Timeout is what each of the two
-	// questions of a check may take.
+	// Interval is between the begins of two checks of an origin; Timeout is what a check
+	// may take, and when it takes longer than the Interval the next one follows at once.
 	Interval, Timeout time.Duration
 	// Misses in a row take an origin out, Passes in a row let it in again.
 	Misses, Passes int
@@ -38,6 +38,9 @@ type Config struct {
 	Most int
 	// Shared says that other proxies register origins in the same balancer.
 	Shared bool
+	// Lost is called when an origin is down; its sessions have no use any more. It may be
+	// nil, and must not call the Monitor.
+	Lost func(originID string)
 }
 
 // Defaults of Config.
@@ -98,6 +101,7 @@ type Monitor struct {
 	check func(ctx context.Context, e balancer.Endpoints, withRTMP bool) finding
 
 	turns chan struct{} // of the checks under way
+	kick  chan struct{} // asks for a round at once
 
 	mu      sync.Mutex // guards the following
 	members map[string]*member
@@ -116,7 +120,7 @@ func New(cfg Config, bal Balancer, log *slog.Logger) *Monitor {
 	c := newChecker(cfg.Timeout)
 	return &Monitor{
 		cfg: cfg, bal: bal, log: log, checker: c, check: c.check,
-		members: make(map[string]*member), turns: make(chan struct{}, checksAtOnce),
+		members: make(map[string]*member), turns: make(chan struct{}, checksAtOnce), kick: make(chan struct{}, 1),
 	}
 }
 
@@ -201,6 +205,31 @@ func (m *Monitor) forget(key string, o *member) {
 	}
 }
 
+// Recheck has an origin checked at once, whose ID somebody could not connect to: when it
+// is dead, nobody else should have to find that out.
+func (m *Monitor) Recheck(originID string) {
+	for _, o := range m.all() {
+		if !o.hasten(originID) {
+			continue
+		}
+		select {
+		case m.kick <- struct{}{}:
+		default: // one is asked for already
+		}
+	}
+}
+
+// hasten makes a check due, if the origin is the one that is meant.
+func (o *member) hasten(originID string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ID != originID || !o.up || o.looking {
+		return false
+	}
+	o.due, o.doubted = time.Now(), true
+	return true
+}
+
 // Members are the origins that are looked after, by ID.
 func (m *Monitor) Members() []Status {
 	var all []Status
@@ -248,6 +277,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-m.kick:
+			m.round(ctx, &checks, time.Now())
+			continue
 		case <-tick.C:
 		}
 		now := time.Now()
@@ -311,7 +343,9 @@ func (o *member) begin(now time.Time) (e balancer.Endpoints, withRTMP, due bool)
 	}
 	o.looking = true
 	o.rounds++
-	return o.Endpoints, o.rounds%rtmpRounds == 1 || o.misses > 0 || !o.up, true
+	thorough := o.rounds%rtmpRounds == 1 || o.misses > 0 || !o.up || o.doubted
+	o.doubted = false
+	return o.Endpoints, thorough, true
 }
 
 // skip ends a check that told nothing.

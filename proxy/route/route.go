@@ -65,6 +65,8 @@ type Config struct {
 	// Sources are the addresses from which origins of this machine are dialed for
 	// RTMP, so that they tell clients apart; nil dials as the kernel likes.
 	Sources *source.Pool
+	// Failed, if set, is told of each origin that could not be reached.
+	Failed func(originID string)
 }
 
 // Request is what a session asks for.
@@ -81,7 +83,7 @@ type Request struct {
 }
 
 // ErrMoved is for the sessions that Request.Moved ends.
-var ErrMoved = errors.New("the stream is now at another origin")
+var ErrMoved = errors.New("the stream is not at this origin any more")
 
 // Router connects sessions to origins.
 type Router struct {
@@ -152,6 +154,9 @@ func (r *Router) Origins(ctx context.Context) ([]balancer.Status, error) {
 // ReportDial tells the balancer how a dial of an origin went; nil is a success.
 func (r *Router) ReportDial(ctx context.Context, originID string, err error) {
 	r.bal.ReportDial(ctx, originID, err)
+	if err != nil && r.cfg.Failed != nil {
+		r.cfg.Failed(originID)
+	}
 }
 
 // Drain refuses sessions from now on, with ErrBusy; those that there are go on.
@@ -301,7 +306,7 @@ func (r *Router) place(ctx context.Context, req Request, take func(context.Conte
 			r.release(lease)
 			return balancer.Lease{}, err
 		}
-		r.bal.ReportDial(ctx, lease.Origin.ID, err)
+		r.ReportDial(ctx, lease.Origin.ID, err)
 		level := slog.LevelWarn
 		if last != nil && attempt == 0 { // the owner, once more
 			level = slog.LevelDebug

@@ -31,8 +31,9 @@ type publisher struct {
 }
 
 type player struct {
-	pin   uint64
-	moved func()
+	origin string
+	pin    uint64
+	moved  func()
 }
 
 // Publishes says that a client publishes the stream of c's lease, until c closes.
@@ -79,6 +80,28 @@ func (s *streams) leave(of balancer.Stream, pin uint64) {
 	}
 }
 
+// Abandon ends the sessions that are at an origin which does not answer any more: its
+// kernel may keep their connections open for long.
+func (r *Router) Abandon(originID string) {
+	s := &r.streams
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.byStream {
+		for session, p := range a.players {
+			if p.origin == originID {
+				delete(a.players, session)
+				go p.moved()
+			}
+		}
+		for i, p := range a.publishers {
+			if p.origin == originID && p.moved != nil {
+				a.publishers[i].moved = nil
+				go p.moved()
+			}
+		}
+	}
+}
+
 func (s *streams) accept(l balancer.Lease, session any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +136,7 @@ func (s *streams) play(l balancer.Lease, session any, moved func()) {
 	if a.players == nil {
 		a.players = make(map[any]player)
 	}
-	a.players[session] = player{l.Pin, moved}
+	a.players[session] = player{l.Origin.ID, l.Pin, moved}
 }
 
 func (s *streams) attendanceLocked(of balancer.Stream) *attendance {

@@ -49,6 +49,44 @@ func TestPublisher(t *testing.T) {
 	}
 }
 
+// Whoever is at an origin that is no more hears of it once, and nobody else does.
+func TestAbandon(t *testing.T) {
+	e := newEnv(t, Config{})
+	e.origin("o0")
+	left := make(chan string, 10)
+	connect := func(name string, role balancer.Role, who string) *Conn {
+		t.Helper()
+		c, err := e.router.Connect(t.Context(), Request{Stream: stream(name), Role: role, Proto: RTMP, Client: testClient(), Moved: func() { left <- who }}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if role == balancer.Publish {
+			c.Publishes(netip.MustParseAddr("192.0.2.1"))
+		}
+		return c
+	}
+	connect("a", balancer.Publish, "publisher")
+	connect("a", balancer.Play, "player")
+	connect("b", balancer.Play, "gone").Close()
+	if err := e.bal.Remove(t.Context(), "o0"); err != nil {
+		t.Fatal(err)
+	}
+	e.origin("o1")
+	connect("c", balancer.Play, "elsewhere")
+	e.router.Abandon("o0")
+	e.router.Abandon("o0")
+	got := []string{<-left, <-left}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"player", "publisher"}) {
+		t.Errorf("%v left", got)
+	}
+	select {
+	case who := <-left:
+		t.Errorf("%s left too", who)
+	case <-time.After(20 * time.Millisecond):
+	}
+}
+
 // The list of vhosts changes for who comes afterwards.
 func TestSetVhosts(t *testing.T) {
 	e := newEnv(t, Config{Vhosts: []string{"a.example.com"}})
