@@ -160,7 +160,7 @@ func (h *health) askAPI(t *target, now time.Time, late bool) (news bool) {
 		case answerNone:
 		}
 	}
-	if live.expired(now, h.timeout, late) {
+	if t.vital.apiExpired(now, h.timeout, late) {
 		t.api.close()
 		news = true
 	}

@@ -63,6 +63,27 @@ func TestHandshakesWhenNeeded(t *testing.T) {
 	}
 }
 
+func TestRTMPIsAskedWhenTheAPIFallsSilent(t *testing.T) {
+	start := time.Unix(1000, 0)
+	var v vitality
+	v.rtmp.nextAt = start.Add(2200 * time.Millisecond) // its turn is within the period
+	v.api.sent(start, time.Second)
+	if v.apiExpired(start.Add(time.Second), 1500*time.Millisecond, false) || v.rtmp.due(start.Add(time.Second)) {
+		t.Error("asked before the API has missed")
+	}
+	missed := start.Add(1500 * time.Millisecond)
+	if !v.apiExpired(missed, 1500*time.Millisecond, false) || !v.rtmp.due(missed) {
+		t.Error("not asked")
+	}
+	// Once: from then on it has a period of its own.
+	v.rtmp.sent(missed, time.Second)
+	v.rtmp.answered(missed)
+	v.api.sent(missed, time.Second)
+	if again := missed.Add(1500 * time.Millisecond); !v.apiExpired(again, 1500*time.Millisecond, false) || v.rtmp.nextAt.Equal(again) {
+		t.Error("asked out of turn again")
+	}
+}
+
 func quickProbes(cfg Config) Config {
 	cfg.ProbePeriod, cfg.ProbeTimeout = 100*time.Millisecond, 250*time.Millisecond
 	return cfg

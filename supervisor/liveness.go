@@ -32,6 +32,18 @@ func (v *vitality) hung(misses int) bool {
 	return v.rtmp.misses >= misses || v.api.misses >= misses && v.rtmp.misses >= max(1, misses-1)
 }
 
+// apiExpired is expired of the API. When it begins to be silent RTMP is asked at once:
+// a second later would be a second more until the origin counts as hung.
+func (v *vitality) apiExpired(now time.Time, timeout time.Duration, late bool) bool {
+	if !v.api.expired(now, timeout, late) {
+		return false
+	}
+	if v.api.misses == 1 {
+		v.rtmp.nextAt = now
+	}
+	return true
+}
+
 // missing says that nothing shows that the origin lives.
 func (v *vitality) missing() bool {
 	return v.rtmp.misses > 0 || v.api.misses > 0 && v.rtmp.heardAt.Before(v.api.mutedAt)
