@@ -62,7 +62,11 @@ func TestCrashLoop(t *testing.T) {
 // origin is one of the current ones.
 func (in *instance) origin(id string) originStatus {
 	in.t.Helper()
-	for _, o := range in.mustStatus().Origins {
+	s, err := in.ask("origins")
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	for _, o := range s.Origins {
 		if o.ID == id {
 			return o
 		}

@@ -263,11 +263,15 @@ func (s status) current() (found []originStatus) {
 }
 
 // status asks the control socket, as the command does, without a process.
-func (in *instance) status() (status, error) {
+func (in *instance) status() (status, error) { return in.ask("status") }
+
+// ask is for the origins: as "status", which asks all of them for what they serve, or as
+// "origins", which asks none and can be asked all the time.
+func (in *instance) ask(what string) (status, error) {
 	var s status
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := getJSON(ctx, &in.api, "http://control/v1/status", &s); err != nil {
+	if err := getJSON(ctx, &in.api, "http://control/v1/"+what, &s); err != nil {
 		return s, err
 	}
 	in.mu.Lock()

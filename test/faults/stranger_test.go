@@ -48,7 +48,7 @@ func strangerRound(in *instance, l *load, f *fault, victim originStatus, round i
 	if _, err := in.command("restart", victim.ID); err == nil {
 		wrong = append(wrong, "`restart` succeeds while a stranger has the port")
 	}
-	wrong = append(wrong, in.awaitFatal(victim.ID, os.Getpid(), l.marked, nil)...)
+	wrong = append(wrong, in.awaitFatal(victim.ID, os.Getpid(), time.Now(), nil)...)
 	time.Sleep(time.Until(l.marked.Add(felt)))
 	wrong = append(wrong, l.unharmed(hit, f)...)
 	wrong = append(wrong, l.single()...)
