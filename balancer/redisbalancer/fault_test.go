@@ -346,3 +346,30 @@ func TestPartitionOfOneProxy(t *testing.T) {
 		}
 	}
 }
+
+// A Redis that comes back with what it had some time ago: all that was decided since is
+// written back before anything new is decided.
+func TestRedisComesBackWithAnOldState(t *testing.T) {
+	s := redistest.Start(t)
+	long := func(c *Config) { c.Hold, c.Settle = 10*time.Minute, 3*time.Second }
+	a, b := open(t, s, long), open(t, s, long)
+	addOrigins(t, 8, a, b)
+	pick(t, a, "early", balancer.Publish)
+	client := s.Client()
+	defer client.Close()
+	if err := client.Save(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var late []balancer.Lease
+	for i := range 50 {
+		late = append(late, pick(t, a, fmt.Sprint("late", i), balancer.Publish))
+	}
+	s.Kill()
+	s.Start()
+	c := open(t, s, long) // is there before the others have noticed
+	for _, l := range late {
+		if p := pick(t, c, l.Stream.Name, balancer.Publish); p.Origin.ID != l.Origin.ID {
+			t.Fatalf("%s is on %s, a publisher is sent to %s", l.Stream.Name, l.Origin.ID, p.Origin.ID)
+		}
+	}
+}

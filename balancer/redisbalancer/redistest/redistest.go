@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +30,17 @@ type Server struct {
 // redis-server the test is skipped.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, nil, append([]string{"--save", "", "--appendonly", "no", "--loglevel", "warning"}, args...))
+}
+
+// StartSentinel runs a sentinel, which writes what it finds into its configuration file.
+func StartSentinel(t testing.TB, conf string, args ...string) *Server {
+	t.Helper()
+	return start(t, []string{conf, "--sentinel"}, args)
+}
+
+func start(t testing.TB, first, args []string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed")
 	}
@@ -38,7 +50,7 @@ func Start(t testing.TB, args ...string) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{Addr: filepath.Join(dir, "s"), t: t}
-	s.args = append([]string{"--port", "0", "--unixsocket", s.Addr, "--dir", dir, "--save", "", "--appendonly", "no", "--loglevel", "warning"}, args...)
+	s.args = slices.Concat(first, []string{"--port", "0", "--unixsocket", s.Addr, "--dir", dir}, args)
 	t.Cleanup(func() {
 		s.Kill()
 		if err := os.RemoveAll(dir); err != nil {
