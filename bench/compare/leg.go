@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,6 +83,9 @@ type bed struct {
 	names     int      // streams named so far
 }
 
+// errOriginGone makes a leg void: revive brings the streams back for the next one.
+var errOriginGone = errors.New("the origin has ended, or was restarted because it did not answer")
+
 // usage is what was used up to a moment.
 type usage struct {
 	at                  time.Time
@@ -97,7 +101,7 @@ func (b *bed) usage(p *peer) (u usage, err error) {
 		return u, err
 	}
 	if u.origin, err = meter.CPU(b.stack.originPID); err != nil {
-		return u, err
+		return u, errOriginGone
 	}
 	if u.load, err = meter.CPU(os.Getpid()); err != nil {
 		return u, err

@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"text/template"
-
-	"golang.org/x/sys/unix"
 )
 
 // The peers, in the order of a round.
@@ -57,7 +55,8 @@ func (s *stack) skip(name, why string) {
 type peerConfig struct {
 	Dir, Module string
 	CPUs        int
-	Connections int
+	Connections int // of clients
+	Descriptors int // of a process
 	Origin      endpoints
 	Own         endpoints
 	Stream      string // nginx: HTTP passed through byte by byte
@@ -102,7 +101,7 @@ const nginxConfig = `{{if .Module}}load_module {{.Module}};
 worker_processes {{.CPUs}};
 pid {{.Dir}}/nginx.pid;
 error_log {{.Dir}}/nginx.err warn;
-events { worker_connections {{.Connections}}; }
+events { worker_connections {{.Descriptors}}; }
 stream {
 	proxy_timeout 1h;
 	server { listen {{.Own.RTMP}}; proxy_pass {{.Origin.RTMP}}; }
@@ -185,7 +184,7 @@ func (s *stack) configure(name, text, module string) (*peer, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	c := peerConfig{Dir: s.dir, Module: module, CPUs: s.cpuCount(), Connections: connections(), Origin: s.origin, Own: p.endpoints, Stream: loopback(first + 7)}
+	c := peerConfig{Dir: s.dir, Module: module, CPUs: s.cpuCount(), Connections: holdable(), Descriptors: descriptors(), Origin: s.origin, Own: p.endpoints, Stream: loopback(first + 7)}
 	if name == peerNginx {
 		p.stream = c.Stream
 	}
@@ -206,14 +205,4 @@ func (s *stack) runPeer(ctx context.Context, p *peer, env []string, path string,
 		return nil, err
 	}
 	return p, s.adopt(p)
-}
-
-// connections is how many clients a peer may serve with the descriptors that it inherits:
-// HAProxy wants two for each, and two for the pipe of one in four.
-func connections() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 400
-	}
-	return int(min(limit.Cur, 100_000)) * 3 / 8
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -19,7 +20,10 @@ func compare(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if !slices.Contains(o.cases, c.name) {
 			continue
 		}
-		if failed = runCase(ctx, o, c.scaled(o.scale), res, stderr); failed != nil {
+		if failed = runCase(ctx, o, c.scaled(o.scale), res, stderr); ctx.Err() != nil {
+			failed = errors.New("interrupted")
+			break
+		} else if failed != nil {
 			failed = fmt.Errorf("case %s: %w", c.name, failed)
 			break
 		}

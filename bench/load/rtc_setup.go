@@ -32,7 +32,7 @@ import (
 // stack for each of hundreds of players would cost more than what is measured.
 const (
 	rtcSetupTimeout = 10 * time.Second
-	rtcByeTimeout   = 2 * time.Second
+	rtcByeTimeout   = 5 * time.Second
 	stunPatience    = 200 * time.Millisecond
 	rtcPayloadType  = 102
 	maxAnswer       = 64 << 10

@@ -112,3 +112,14 @@ func BenchmarkDecodeConnect(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkAppendConnect(b *testing.B) {
+	values, buf := sample()[:3], []byte(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if buf, err = Append(buf[:0], values...); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -167,3 +167,27 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkRewrite(b *testing.B) {
+	in, err := os.ReadFile("testdata/srs-media.m3u8")
+	if err != nil {
+		b.Fatal(err)
+	}
+	rw := Rewriter{Token: Token("__defaultVhost__", "live", "livestream")}
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := rw.Rewrite(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkToken(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, err := ParseToken(Token("__defaultVhost__", "live", "livestream")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -196,6 +196,8 @@ func without(description []byte) []byte {
 func BenchmarkReplaceCandidates(b *testing.B) {
 	in := answer(b)
 	ours := []Candidate{{Host: "203.0.113.5", Port: 8000}}
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ReplaceCandidates(in, ours); err != nil {
 			b.Fatal(err)
