@@ -37,11 +37,11 @@ func (r *run) run(ctx context.Context) (*Summary, error) {
 	before := r.load.Report()
 	for time.Now().Before(ends) && ctx.Err() == nil {
 		r.tell(Progress{Phase: "measuring", Done: int(time.Since(begins).Seconds()), Total: int(r.Duration.Seconds()), Report: r.load.Report()})
-		_ = sleep(ctx, min(tellEvery, time.Until(ends))) // the loop looks at the context
+		_ = load.Sleep(ctx, min(tellEvery, time.Until(ends))) // the loop looks at the context
 	}
 	if ctx.Err() != nil {
 		ends = r.load.EndWindow()
-		_ = sleep(context.WithoutCancel(ctx), time.Until(ends)) // it cannot fail
+		_ = load.Sleep(context.WithoutCancel(ctx), time.Until(ends)) // it cannot fail
 	}
 	after := r.load.Report()
 	if r.Streams > 0 {
@@ -95,7 +95,7 @@ func (r *run) rampUp(ctx context.Context) error {
 	if err := r.wait(ctx); err != nil {
 		return err
 	}
-	return sleep(ctx, settle)
+	return load.Sleep(ctx, settle)
 }
 
 func (r *run) playOne(u string, n int) error {
@@ -122,7 +122,7 @@ func (r *run) next(ctx context.Context) error {
 	if len(r.begun)%max(1, r.Rate/2) == 0 {
 		r.tellRamp()
 	}
-	return sleep(ctx, time.Second/time.Duration(r.Rate))
+	return load.Sleep(ctx, time.Second/time.Duration(r.Rate))
 }
 
 func (r *run) tellRamp() {
@@ -140,7 +140,7 @@ func (r *run) wait(ctx context.Context) error {
 			r.tellRamp()
 			told = time.Now()
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := load.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -154,15 +154,4 @@ func (r *run) running() (n int) {
 		}
 	}
 	return n
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

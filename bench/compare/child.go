@@ -144,15 +144,3 @@ func pin(pids []int, cpus unix.CPUSet) error {
 	}
 	return nil
 }
-
-// sleep waits, unless the context ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}

@@ -11,9 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A small comparison, from the bringing up to the files, on the built-in origin and,
@@ -35,21 +35,29 @@ func TestCompare(t *testing.T) {
 			tmp := t.TempDir()
 			t.Setenv("TMPDIR", tmp)
 			out := filepath.Join(dir, name)
+			// A machine that does something else may let an origin look dead: that is no
+			// comparison, and a reason to try again.
 			var stdout, stderr bytes.Buffer
-			err := run(t.Context(), []string{"-binary", binary, "-srs", srs, "-cases", "rtmp,flv,webrtc", "-peers", "direct,srs-proxy", "-rounds", "1", "-seconds", "1s",
-				"-scale", "0.2", "-out", out}, &stdout, &stderr)
-			if err != nil {
-				t.Fatalf("%v\n%s", err, &stderr)
-			}
 			var res results
-			b, err := os.ReadFile(filepath.Join(out, "results.json"))
-			if err == nil {
-				err = json.Unmarshal(b, &res)
+			for range 3 {
+				stdout.Reset()
+				res = results{}
+				if err := run(t.Context(), []string{"-binary", binary, "-srs", srs, "-cases", "rtmp,webrtc", "-peers", "direct,srs-proxy", "-rounds", "1", "-seconds", "1s",
+					"-scale", "0.1", "-out", out}, &stdout, &stderr); err != nil {
+					t.Fatalf("%v\n%s", err, &stderr)
+				}
+				b, err := os.ReadFile(filepath.Join(out, "results.json"))
+				if err == nil {
+					err = json.Unmarshal(b, &res)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.ContainsFunc(res.Legs, func(l *leg) bool { return l.Disturbed || len(l.Errors) > 0 }) {
+					break
+				}
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(res.Legs) != 6 || len(res.Medians) != 6 || !strings.Contains(res.Origin, map[bool]string{true: "SRS", false: "built-in"}[srs != ""]) {
+			if len(res.Legs) != 4 || len(res.Medians) != 4 || !strings.Contains(res.Origin, map[bool]string{true: "SRS", false: "built-in"}[srs != ""]) {
 				t.Errorf("%d legs, %d medians, origin %q", len(res.Legs), len(res.Medians), res.Origin)
 			}
 			for _, l := range res.Legs {
@@ -60,7 +68,7 @@ func TestCompare(t *testing.T) {
 					t.Errorf("what the proxy used: %+v", l)
 				}
 			}
-			for _, want := range []string{"RTMP play", "WebRTC", "direct", "srs-proxy", "scaled to 0.2"} {
+			for _, want := range []string{"RTMP play", "WebRTC", "direct", "srs-proxy", "scaled to 0.1"} {
 				if !strings.Contains(stdout.String(), want) {
 					t.Errorf("the table lacks %q:\n%s", want, &stdout)
 				}
@@ -201,8 +209,5 @@ func TestFreePorts(t *testing.T) {
 	e := endpointsFrom(a)
 	if p := portsOf(e); p.RTMP == "" || "127.0.0.1:"+p.SRT != e.SRT {
 		t.Errorf("%+v", p)
-	}
-	if err := sleep(t.Context(), time.Microsecond); err != nil {
-		t.Error(err)
 	}
 }

@@ -126,11 +126,11 @@ const settle = time.Second
 
 // measure opens a window over the sessions that run and fills in the leg.
 func (b *bed) measure(ctx context.Context, p *peer, l *leg) (*load.Report, error) {
-	if err := sleep(ctx, settle); err != nil {
+	if err := load.Sleep(ctx, settle); err != nil {
 		return nil, err
 	}
 	begins, ends := b.load.Window(100*time.Millisecond, b.seconds)
-	if err := sleep(ctx, time.Until(begins)); err != nil {
+	if err := load.Sleep(ctx, time.Until(begins)); err != nil {
 		return nil, err
 	}
 	before, err := b.usage(p)
@@ -138,7 +138,7 @@ func (b *bed) measure(ctx context.Context, p *peer, l *leg) (*load.Report, error
 		return nil, err
 	}
 	profiled := b.profileOf(ctx, p, ends)
-	if err := sleep(ctx, time.Until(ends)); err != nil {
+	if err := load.Sleep(ctx, time.Until(ends)); err != nil {
 		return nil, err
 	}
 	after, err := b.usage(p)

@@ -21,21 +21,9 @@ const beginTimeout = 15 * time.Second
 // playLeg has players come through the peer, one after another, and measures when all
 // are there.
 func (b *bed) playLeg(ctx context.Context, p *peer, l *leg) error {
-	var players []*load.Player
+	players, err := b.playAll(ctx, p, b.published, b.urls)
 	defer func() { b.load.Release(nil, players) }()
-	for range b.players {
-		for i, pub := range b.published {
-			pl, err := b.load.Play(b.url(p, b.urls[i]), pub)
-			if err != nil {
-				return err
-			}
-			players = append(players, pl)
-			if err := sleep(ctx, rampStep); err != nil {
-				return err
-			}
-		}
-	}
-	if err := allBegin(ctx, players); err != nil {
+	if err != nil {
 		return err
 	}
 	if _, err := b.measure(ctx, p, l); err != nil {
@@ -43,6 +31,24 @@ func (b *bed) playLeg(ctx context.Context, p *peer, l *leg) error {
 	}
 	l.cost(float64(l.DeliveredBytes) / 1e9)
 	return nil
+}
+
+// playAll has the case's players of each stream come through the peer, one after
+// another, and waits until all are there. It returns those that there are on an error too.
+func (b *bed) playAll(ctx context.Context, p *peer, streams []*load.Publisher, paths []string) (players []*load.Player, err error) {
+	for range b.players {
+		for i, pub := range streams {
+			pl, err := b.load.Play(b.url(p, paths[i]), pub)
+			if err != nil {
+				return players, err
+			}
+			players = append(players, pl)
+			if err := load.Sleep(ctx, rampStep); err != nil {
+				return players, err
+			}
+		}
+	}
+	return players, allBegin(ctx, players)
 }
 
 // watched is how many of the streams of a publish case are played at the origin, to
@@ -56,19 +62,20 @@ func (b *bed) publishLeg(ctx context.Context, p *peer, l *leg) error {
 	defer func() { b.load.Release(publishers, players) }()
 	for i := range b.streams {
 		var pub *load.Publisher
-		var path string
 		var err error
 		if i < watched {
 			var pl *load.Player
-			if path, pub, pl, err = b.publishProved(ctx, p, i); err != nil {
-				return fmt.Errorf("stream %d: %w", i, err)
+			if _, pub, pl, err = b.publishProved(ctx, p, i); err == nil {
+				players = append(players, pl)
 			}
-			players = append(players, pl)
-		} else if path, pub, err = b.publish(p, i); err != nil {
-			return fmt.Errorf("stream %s: %w", path, err)
+		} else {
+			_, pub, err = b.publish(p, i)
+		}
+		if err != nil {
+			return fmt.Errorf("stream %d: %w", i, err)
 		}
 		publishers = append(publishers, pub)
-		if err := sleep(ctx, rampStep); err != nil {
+		if err := load.Sleep(ctx, rampStep); err != nil {
 			return err
 		}
 	}
@@ -96,7 +103,7 @@ func (b *bed) pollLeg(ctx context.Context, p *peer, l *leg) error {
 				return err
 			}
 			pollers = append(pollers, po)
-			if err := sleep(ctx, rampStep); err != nil {
+			if err := load.Sleep(ctx, rampStep); err != nil {
 				return err
 			}
 		}
@@ -127,19 +134,8 @@ func (b *bed) converseLeg(ctx context.Context, p *peer, l *leg) error {
 	if err := allBegin(ctx, publishers); err != nil {
 		return err
 	}
-	for range b.players {
-		for i, pub := range publishers {
-			pl, err := b.load.Play(b.url(p, paths[i]), pub)
-			if err != nil {
-				return err
-			}
-			players = append(players, pl)
-			if err := sleep(ctx, rampStep); err != nil {
-				return err
-			}
-		}
-	}
-	if err := allBegin(ctx, players); err != nil {
+	var err error
+	if players, err = b.playAll(ctx, p, publishers, paths); err != nil {
 		return err
 	}
 	r, err := b.measure(ctx, p, l)
@@ -170,7 +166,7 @@ func (b *bed) holdLeg(ctx context.Context, p *peer, l *leg) error {
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, idleFor); err != nil {
+	if err := load.Sleep(ctx, idleFor); err != nil {
 		return err
 	}
 	if _, err := b.measure(ctx, p, l); err != nil {
@@ -207,8 +203,8 @@ func (b *bed) hold(ctx context.Context, p *peer) (held int, release func(), err 
 	if err := allBegin(ctx, publishers); err != nil {
 		return 0, release, err
 	}
-	// To come is not what is measured here: 500 a second, and of those that cost the
-	// origin most 100.
+	// To come is not what is measured here, and costs the origin most.
+	together := map[kind]map[load.Protocol]int{holding: {load.RTMP: 2, load.FLV: 2}, churning: {load.RTMP: 5}}[b.kind][b.protocol]
 	n := min(b.players, holdable())
 	for i := range n {
 		pl, err := b.load.Hold(b.url(p, paths[i%len(paths)]))
@@ -216,8 +212,8 @@ func (b *bed) hold(ctx context.Context, p *peer) (held int, release func(), err 
 			return 0, release, err
 		}
 		players = append(players, pl)
-		if b.protocol != load.RTMP && b.protocol != load.FLV || i%5 == 4 {
-			if err := sleep(ctx, rampStep); err != nil {
+		if (i+1)%max(1, together) == 0 {
+			if err := load.Sleep(ctx, rampStep); err != nil {
 				return 0, release, err
 			}
 		}
@@ -427,7 +423,7 @@ func waitFor(ctx context.Context, atMost time.Duration, is func() bool) error {
 		if time.Now().After(deadline) {
 			return errNotRunning
 		}
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+		if err := load.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -45,8 +45,11 @@ func machine() string {
 }
 
 // found notes what a stack says of the surroundings.
-func (r *results) found(s *stack) {
-	r.Origin, r.ProxyCPUs = s.software, s.cpuCount()
+func (r *results) found(s *stack, c benchCase) {
+	r.ProxyCPUs = s.cpuCount()
+	if r.Origin == "" || !c.builtin { // a case that has its own says so in its title
+		r.Origin = s.software
+	}
 	for _, line := range s.skipped {
 		if !slices.Contains(r.Skipped, line) {
 			r.Skipped = append(r.Skipped, line)

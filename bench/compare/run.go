@@ -47,7 +47,7 @@ func runCase(ctx context.Context, o options, c benchCase, res *results, stderr i
 	for _, line := range s.skipped {
 		_, _ = fmt.Fprintln(stderr, " ", line)
 	}
-	res.found(s)
+	res.found(s, c)
 	if err := s.watchIdle(ctx); err != nil {
 		return err
 	}

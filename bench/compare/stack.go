@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"srs-proxy/bench/load"
 	"srs-proxy/bench/meter"
 )
 
@@ -110,7 +111,7 @@ func (s *stack) startOurs(ctx context.Context, o options, c benchCase) (*peer, e
 		return nil, err
 	}
 	software := o.srs
-	if software == "" {
+	if software == "" || c.builtin {
 		software = "builtin"
 	}
 	e := endpointsFrom(first)
@@ -219,7 +220,7 @@ func (s *stack) watchIdle(ctx context.Context) error {
 		}
 	}
 	begun := time.Now()
-	if err := sleep(ctx, idleTime); err != nil {
+	if err := load.Sleep(ctx, idleTime); err != nil {
 		return err
 	}
 	elapsed := time.Since(begun)

@@ -20,7 +20,8 @@ type session interface {
 	ended(err error)
 }
 
-// conn is a non-blocking TCP connection of a loop, or a UDP socket with one peer.
+// conn is a non-blocking TCP connection of a loop, or a UDP socket with one peer, of
+// which the session receives one datagram each time.
 type conn struct {
 	loop    *loop
 	udp     bool
@@ -34,17 +35,7 @@ type conn struct {
 
 // connect begins a TCP connection; the session hears how it went.
 func (l *loop) connect(to netip.AddrPort, s session) *conn {
-	return l.begin(to, s, false)
-}
-
-// connectUDP makes a UDP socket with one peer; what the session receives is one
-// datagram each time.
-func (l *loop) connectUDP(to netip.AddrPort, s session) *conn {
-	return l.begin(to, s, true)
-}
-
-func (l *loop) begin(to netip.AddrPort, s session, udp bool) *conn {
-	c := &conn{loop: l, fd: -1, session: s, udp: udp}
+	c := &conn{loop: l, fd: -1, session: s}
 	if err := c.dial(to); err != nil {
 		c.close(fmt.Errorf("connect to %s: %w", to, err))
 	}
@@ -53,29 +44,41 @@ func (l *loop) begin(to netip.AddrPort, s session, udp bool) *conn {
 
 func (c *conn) dial(to netip.AddrPort) (err error) {
 	family, addr := sockaddr(to)
-	kind := unix.SOCK_STREAM
-	if c.udp {
-		kind = unix.SOCK_DGRAM
-	}
-	c.fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	c.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	if c.udp {
-		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpBuffer) // less is a matter of luck, not of form
-	} else if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
 	}
 	if err := unix.Connect(c.fd, addr); err != nil && err != unix.EINPROGRESS {
 		return err
 	}
-	c.mask = unix.EPOLLOUT
-	ev := unix.EpollEvent{Events: c.mask, Fd: int32(c.fd)}
+	return c.register(unix.EPOLLOUT)
+}
+
+// register has the loop watch the descriptor.
+func (c *conn) register(mask uint32) error {
+	c.mask = mask
+	ev := unix.EpollEvent{Events: mask, Fd: int32(c.fd)}
 	if err := unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_ADD, c.fd, &ev); err != nil {
-		return err
+		return fmt.Errorf("epoll: %w", err)
 	}
 	c.loop.conns[int32(c.fd)] = c
 	return nil
+}
+
+// adopt watches a descriptor of UDP that is there already.
+func (c *conn) adopt() error { return c.register(unix.EPOLLIN) }
+
+// abandon forgets the descriptor without closing it.
+func (c *conn) abandon() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	delete(c.loop.conns, int32(c.fd))
+	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_DEL, c.fd, nil) // it is closed soon
 }
 
 func sockaddr(to netip.AddrPort) (family int, addr unix.Sockaddr) {

@@ -193,3 +193,15 @@ func (l *Load) allPollers() []*Poller {
 	defer l.mu.Unlock()
 	return l.pollers
 }
+
+// Sleep waits, unless the context ends first: then it says so.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -23,20 +23,32 @@ func newOrigin(t *testing.T) (rtmpAddr, httpAddr string) {
 	t.Helper()
 	cfg := origin.DefaultConfig()
 	cfg.RTMPListen, cfg.HTTPListen = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
+	o := runOrigin(t, cfg)
+	return o.RTMPAddrs()[0].String(), o.HTTPAddrs()[0].String()
+}
+
+// runOrigin runs an origin until the test's end.
+func runOrigin(t *testing.T, cfg origin.Config) *origin.Origin {
+	t.Helper()
 	o := origin.New(cfg, slog.New(slog.DiscardHandler))
 	if err := o.Listen(); err != nil {
 		t.Fatal(err)
 	}
+	runUntilCleanup(t, o.Run)
+	return o
+}
+
+func runUntilCleanup(t *testing.T, run func(context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return o.RTMPAddrs()[0].String(), o.HTTPAddrs()[0].String()
 }
 
 func newLoad(t *testing.T) *Load {
@@ -45,15 +57,7 @@ func newLoad(t *testing.T) *Load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	runUntilCleanup(t, l.Run)
 	return l
 }
 

@@ -1,8 +1,6 @@
 package load
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"strconv"
 	"testing"
@@ -35,19 +33,7 @@ func fullOrigin(t *testing.T) (cfg origin.Config) {
 	cfg.RTC.Listen, cfg.RTC.Candidate = udp(), "127.0.0.1"
 	cfg.SRT.Listen, cfg.SRT.ToRTMP = udp(), false
 	cfg.HLSEnabled, cfg.HLSFragment = true, time.Second
-	o := origin.New(cfg, slog.New(slog.DiscardHandler))
-	if err := o.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	runOrigin(t, cfg)
 	return cfg
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pion/rtp"
-	"golang.org/x/sys/unix"
 )
 
 // rtcSession is a session of WebRTC on a loop.
@@ -97,27 +96,6 @@ func (s *rtcSession) over(why error) {
 		s.conn.abandon()
 	}
 	s.load.aside(func() { setup.bye(s.load.ctx) })
-}
-
-// adopt watches a descriptor that is there already.
-func (c *conn) adopt() error {
-	c.mask = unix.EPOLLIN
-	ev := unix.EpollEvent{Events: c.mask, Fd: int32(c.fd)}
-	if err := unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_ADD, c.fd, &ev); err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	c.loop.conns[int32(c.fd)] = c
-	return nil
-}
-
-// abandon forgets the descriptor without closing it.
-func (c *conn) abandon() {
-	if c.closed {
-		return
-	}
-	c.closed = true
-	delete(c.loop.conns, int32(c.fd))
-	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_DEL, c.fd, nil) // it is closed soon
 }
 
 // rtcPublisher publishes over WebRTC: each packet is a NAL unit.
