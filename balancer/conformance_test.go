@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -239,7 +240,8 @@ func testRefused(t *testing.T, open func(time.Duration) Balancer) {
 // A publisher that was served here a moment ago is sent on at its first refusal.
 func testRefusedOnReturn(t *testing.T, open func(time.Duration) Balancer) {
 	b := open(time.Minute)
-	addOrigins(t, b, 2)
+	const origins = 4
+	addOrigins(t, b, origins)
 	player := pick(t, b, "a", Play)
 	refused := func() string {
 		t.Helper()
@@ -265,11 +267,22 @@ func testRefusedOnReturn(t *testing.T, open func(time.Duration) Balancer) {
 	if after.Pin <= player.Pin {
 		t.Errorf("the new pin %d is not above the old one %d", after.Pin, player.Pin)
 	}
-	// Another origin that has had the stream may refuse it for the same reason.
-	after.Refused = true
-	release(t, b, after)
-	if l := pick(t, b, "a", Publish); l.Origin.ID == after.Origin.ID {
-		t.Error("sent back to the second one, which refused it too")
+	// Another origin that has had the stream may refuse it for the same reason: it goes
+	// to each once before it comes to one again.
+	asked := []string{player.Origin.ID}
+	for l := after; ; l = pick(t, b, "a", Publish) {
+		if slices.Contains(asked, l.Origin.ID) {
+			t.Fatalf("%s is asked again after %q", l.Origin.ID, asked)
+		}
+		asked = append(asked, l.Origin.ID)
+		l.Refused = true
+		release(t, b, l)
+		if len(asked) == origins {
+			break
+		}
+	}
+	if l := pick(t, b, "a", Publish); l.Origin.ID == asked[len(asked)-1] {
+		t.Error("with all of them asked it stays where it was refused last")
 	}
 }
 

@@ -62,6 +62,9 @@ type pin struct {
 	published  bool      // had a publisher once
 	refusals   int       // of publishes in a row, while nobody else published
 	servedAt   time.Time // when a publish that was accepted ended
+	// refusedBy are the origins that the stream has left since then, each after it
+	// refused a publish.
+	refusedBy []string
 	idleSince  time.Time
 	idleAt     *list.Element // nil while it has sessions
 }
@@ -211,7 +214,7 @@ func (m *Memory) countRefusalLocked(p *pin, l Lease) {
 	case l.Role != Publish:
 		return
 	case l.Served:
-		p.refusals, p.servedAt = 0, time.Now()
+		p.refusals, p.servedAt, p.refusedBy = 0, time.Now(), nil
 		return
 	case !l.Refused:
 		return
@@ -222,13 +225,18 @@ func (m *Memory) countRefusalLocked(p *pin, l Lease) {
 	if p.refusals++; p.refusals < MaxRefusals && now.Sub(p.servedAt) > ReturnTime {
 		return
 	}
-	e := leastLoaded(m.availableLocked(now, []string{p.origin.ID}), rand.IntN)
+	refusedBy := append(p.refusedBy, p.origin.ID)
+	e := leastLoaded(m.availableLocked(now, refusedBy), rand.IntN)
+	if e == nil { // all of them have
+		refusedBy = []string{p.origin.ID}
+		e = leastLoaded(m.availableLocked(now, refusedBy), rand.IntN)
+	}
 	if e == nil || !m.roomLocked() {
 		return
 	}
 	delete(m.streams, p.stream) // players that wait on the old one keep it until they end
 	m.lastPin++
-	next := &pin{id: m.lastPin, stream: p.stream, origin: e, published: true, idleSince: now, servedAt: p.servedAt}
+	next := &pin{id: m.lastPin, stream: p.stream, origin: e, published: true, idleSince: now, servedAt: p.servedAt, refusedBy: refusedBy}
 	next.idleAt = m.idle.PushBack(next)
 	m.streams[next.stream], m.pins[next.id] = next, next
 	e.pins[next] = struct{}{}

@@ -30,15 +30,23 @@ end
 hold(p, proxy, pubs, plays, ttl)
 count(p)
 if outcome == 'served' then
-  call('HSET', K('pin:' .. stream), 'refusals', '0', 'served', int(now))
+  call('HSET', K('pin:' .. stream), 'refusals', '0', 'served', int(now), 'refusedby', '[]')
 elseif outcome == 'refused' and p.pubs == 0 then
   if call('HINCRBY', K('pin:' .. stream), 'refusals', 1) >= refusals or now - (tonumber(p.served) or 0) <= returning then
-    local o = least(candidates, {[p.id] = true})
+    -- Not to one that has refused it since it was served, unless all of them have.
+    local refusedby, not_to = cjson.decode(p.refusedby or '[]'), {[p.id] = true}
+    for _, at in ipairs(refusedby) do not_to[at] = true end
+    local o = least(candidates, not_to)
+    if not o then
+      refusedby = {}
+      o = least(candidates, {[p.id] = true})
+    end
     if o then
-      local served = p.served
+      table.insert(refusedby, p.id)
+      local served = p.served or 0
       drop(p)
       p = create(stream, o)
-      if served then call('HSET', K('pin:' .. stream), 'served', served) end
+      call('HSET', K('pin:' .. stream), 'served', served, 'refusedby', cjson.encode(refusedby))
       publish(p)
       keep(p)
       return moved(p)
