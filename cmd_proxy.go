@@ -166,7 +166,7 @@ func (in *proxyInstance) listen(ctx context.Context) error {
 	}
 	if in.cfg.GoPprof != "" {
 		var err error
-		if in.pprof, err = listenPprof(in.cfg.GoPprof, in.log); err != nil {
+		if in.pprof, err = listenPprof(ctx, in.cfg.GoPprof, in.log); err != nil {
 			in.close()
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -48,17 +49,9 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 			addProfiles(mux)
 		}
 		mux.HandleFunc("GET "+controlOrigins, func(w http.ResponseWriter, _ *http.Request) {
-			in.answer(w, originsReport{StateDir: in.cfg.StateDir, Origins: in.sup.Origins()})
+			controlAnswer(in.log, w, originsReport{StateDir: in.cfg.StateDir, Origins: in.sup.Origins()})
 		})
-		mux.HandleFunc("GET "+controlStreams, func(w http.ResponseWriter, r *http.Request) {
-			in.answer(w, in.streams(r.Context()))
-		})
-		mux.HandleFunc("POST "+controlKick, func(w http.ResponseWriter, r *http.Request) {
-			var req kickRequest
-			if in.request(w, r, &req) {
-				in.serveKick(w, r, req)
-			}
-		})
+		streamRoutes(mux, in.fleet(), in.log)
 		for path, order := range map[string]orderedChange{
 			controlDrain:   {name: "drain", do: in.sup.Drain},
 			controlUndrain: {name: "undrain", do: in.sup.Undrain},
@@ -66,7 +59,7 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 		} {
 			mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 				var req originsRequest
-				if !in.request(w, r, &req) || !in.known(w, req.IDs) {
+				if !controlRequest(w, r, &req) || !in.known(w, req.IDs) {
 					return
 				}
 				note := ""
@@ -80,7 +73,7 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 		}
 		mux.HandleFunc("POST "+controlScale, func(w http.ResponseWriter, r *http.Request) {
 			var req scaleRequest
-			if in.request(w, r, &req) {
+			if controlRequest(w, r, &req) {
 				in.operate(ctx, w, operation{name: "scale", exclusive: true, do: func(ctx context.Context, _ *opResult) error {
 					return in.scale(ctx, req.Origins)
 				}})
@@ -88,7 +81,7 @@ func (in *instance) routes(ctx context.Context) func(*http.ServeMux) {
 		})
 		mux.HandleFunc("POST "+controlReload, func(w http.ResponseWriter, r *http.Request) {
 			var req reloadRequest
-			if in.request(w, r, &req) {
+			if controlRequest(w, r, &req) {
 				in.operate(ctx, w, operation{name: "reload", exclusive: true, do: func(ctx context.Context, res *opResult) error {
 					report, err := in.reload(ctx, req.DryRun)
 					res.Reload = &report
@@ -117,12 +110,12 @@ func (in *instance) steps(n int) string {
 	return fmt.Sprintf("replacing %d origins, %d at a time", n, supervisor.DefaultStarts)
 }
 
-// request reads a body. Without a good one it answers, and returns false.
-func (in *instance) request(w http.ResponseWriter, r *http.Request, into any) bool {
+// controlRequest reads a body. Without a good one it answers, and returns false.
+func controlRequest(w http.ResponseWriter, r *http.Request, into any) bool {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, controlBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		in.refuse(w, http.StatusBadRequest, fmt.Errorf("request: %w", err))
+		controlRefuse(w, http.StatusBadRequest, fmt.Errorf("request: %w", err))
 		return false
 	}
 	return true
@@ -139,7 +132,7 @@ func (in *instance) known(w http.ResponseWriter, ids []string) bool {
 	}
 	for _, id := range ids {
 		if !slices.Contains(names, id) && !slices.Contains(processes, id) {
-			in.refuse(w, http.StatusNotFound, unknownOrigin(id, names))
+			controlRefuse(w, http.StatusNotFound, unknownOrigin(id, names))
 			return false
 		}
 	}
@@ -160,26 +153,39 @@ func unknownOrigin(id string, names []string) error {
 	}
 }
 
-func (in *instance) serveKick(w http.ResponseWriter, r *http.Request, req kickRequest) {
-	report, err := in.kick(r.Context(), req)
+// streamRoutes are the commands about streams, of both kinds of instances.
+func streamRoutes(mux *http.ServeMux, f fleet, log *slog.Logger) {
+	mux.HandleFunc("GET "+controlStreams, func(w http.ResponseWriter, r *http.Request) {
+		controlAnswer(log, w, f.streams(r.Context()))
+	})
+	mux.HandleFunc("POST "+controlKick, func(w http.ResponseWriter, r *http.Request) {
+		var req kickRequest
+		if controlRequest(w, r, &req) {
+			f.serveKick(w, r, req, log)
+		}
+	})
+}
+
+func (f fleet) serveKick(w http.ResponseWriter, r *http.Request, req kickRequest, log *slog.Logger) {
+	report, err := f.kick(r.Context(), req)
 	if err != nil {
-		in.refuse(w, http.StatusNotFound, err)
+		controlRefuse(w, http.StatusNotFound, err)
 		return
 	}
 	for _, k := range report.Kicked {
-		in.log.Info("client ended by kick", "origin", k.Origin, "id", k.ID, "client", k.Client, "stream", k.Stream)
+		log.Info("client ended by kick", "origin", k.Origin, "id", k.ID, "client", k.Client, "stream", k.Stream)
 	}
-	in.answer(w, report)
+	controlAnswer(log, w, report)
 }
 
-func (in *instance) answer(w http.ResponseWriter, v any) {
+func controlAnswer(log *slog.Logger, w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		in.log.Debug("control: write answer", "error", err)
+		log.Debug("control: write answer", "error", err)
 	}
 }
 
-func (in *instance) refuse(w http.ResponseWriter, code int, err error) {
+func controlRefuse(w http.ResponseWriter, code int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(controlError{err.Error()}) // whoever asked has gone if it fails
@@ -229,7 +235,7 @@ func (in *instance) operate(ctx context.Context, w http.ResponseWriter, op opera
 	free := func() {}
 	if op.exclusive {
 		if err := in.busy.begin(op.name); err != nil {
-			in.refuse(w, http.StatusConflict, err)
+			controlRefuse(w, http.StatusConflict, err)
 			return
 		}
 		free = sync.OnceFunc(in.busy.end)

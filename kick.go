@@ -35,20 +35,20 @@ type kickedClient struct {
 }
 
 // kick ends clients at the origins that have them.
-func (in *instance) kick(ctx context.Context, req kickRequest) (kickReport, error) {
+func (f fleet) kick(ctx context.Context, req kickRequest) (kickReport, error) {
 	if strings.Contains(req.Target, "/") {
-		return in.kickStream(ctx, req)
+		return f.kickStream(ctx, req)
 	}
 	if req.All {
 		return kickReport{}, fmt.Errorf("%q is no stream, and --all is about those; write a stream as live/NAME", printable(req.Target))
 	}
-	return in.kickClient(ctx, req.Target)
+	return f.kickClient(ctx, req.Target)
 }
 
 // kickClient looks everywhere for an ID: origins make them up, at random.
-func (in *instance) kickClient(ctx context.Context, id string) (kickReport, error) {
+func (f fleet) kickClient(ctx context.Context, id string) (kickReport, error) {
 	var report kickReport
-	errs := askAll(ctx, apiTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := f.ask(ctx, apiTimeout, func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		c, err := api.one(ctx, o, id)
 		if err == nil {
 			err = api.end(ctx, o, id)
@@ -59,13 +59,13 @@ func (in *instance) kickClient(ctx context.Context, id string) (kickReport, erro
 		if err != nil {
 			return nil, err
 		}
-		return func() { report.Kicked = append(report.Kicked, in.kicked(o, c)) }, nil
+		return func() { report.Kicked = append(report.Kicked, f.kicked(o, c)) }, nil
 	})
 	report.add(errs)
 	if len(report.Kicked) > 0 {
 		return report, nil
 	}
-	if streams := in.streams(ctx); len(streams.Streams) > 0 {
+	if streams := f.streams(ctx); len(streams.Streams) > 0 {
 		for _, s := range streams.Streams {
 			if s.Name == id {
 				return report, report.failed("there is no client %s; did you mean the stream %s?", printable(id), s.title())
@@ -76,7 +76,7 @@ func (in *instance) kickClient(ctx context.Context, id string) (kickReport, erro
 }
 
 // kicked describes a client that was ended.
-func (in *instance) kicked(o supervisor.OriginStatus, c apiClient) kickedClient {
+func (f fleet) kicked(o supervisor.OriginStatus, c apiClient) kickedClient {
 	s := streamInfo{Vhost: balancer.DefaultVhost, Origin: o.ID}
 	vhost, path, _ := strings.Cut(c.URL, "/")
 	if vhost != "" {
@@ -87,7 +87,7 @@ func (in *instance) kicked(o supervisor.OriginStatus, c apiClient) kickedClient 
 	}
 	if c.Publish {
 		s.Publisher = &publisherInfo{Client: c.IP}
-		in.nameClient(&s)
+		f.nameClient(&s)
 		c.IP = s.Publisher.Client
 	}
 	return kickedClient{ID: c.ID, Origin: o.ID, Stream: s.title(), Client: c.IP, Type: c.Type, Publish: c.Publish}
@@ -95,8 +95,8 @@ func (in *instance) kicked(o supervisor.OriginStatus, c apiClient) kickedClient 
 
 // kickStream ends a stream's publisher, and its players when asked to. A stream has
 // one origin, but an old process that drains may still have players of it.
-func (in *instance) kickStream(ctx context.Context, req kickRequest) (kickReport, error) {
-	all := in.streams(ctx)
+func (f fleet) kickStream(ctx context.Context, req kickRequest) (kickReport, error) {
+	all := f.streams(ctx)
 	title := streamTitle(req.Target)
 	var report kickReport
 	report.Errors = all.Errors
@@ -105,13 +105,13 @@ func (in *instance) kickStream(ctx context.Context, req kickRequest) (kickReport
 		return report, report.failed("there is no stream %s%s", printable(title), suggestStream(title, all.Streams))
 	}
 	players := 0
-	errs := askAll(ctx, apiKickTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := f.ask(ctx, apiKickTimeout, func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		i := slices.IndexFunc(matching, func(s streamInfo) bool { return s.Origin == o.ID })
 		if i < 0 {
 			return nil, nil
 		}
 		s := matching[i]
-		ended, err := in.endStream(ctx, api, o, s, req.All)
+		ended, err := f.endStream(ctx, api, o, s, req.All)
 		return func() {
 			players += s.Players
 			report.Kicked = append(report.Kicked, ended...)
@@ -128,7 +128,7 @@ func (in *instance) kickStream(ctx context.Context, req kickRequest) (kickReport
 }
 
 // endStream ends the publisher first, so that no player is sent on by it.
-func (in *instance) endStream(ctx context.Context, api *originAPI, o supervisor.OriginStatus, s streamInfo, all bool) ([]kickedClient, error) {
+func (f fleet) endStream(ctx context.Context, api *originAPI, o supervisor.OriginStatus, s streamInfo, all bool) ([]kickedClient, error) {
 	var ended []kickedClient
 	var errs []error
 	if p := s.Publisher; p != nil {
@@ -150,7 +150,7 @@ func (in *instance) endStream(ctx context.Context, api *originAPI, o supervisor.
 		}
 		switch err := api.end(ctx, o, c.ID); {
 		case err == nil:
-			ended = append(ended, in.kicked(o, c))
+			ended = append(ended, f.kicked(o, c))
 		case !errors.Is(err, errNoClient):
 			errs = append(errs, err)
 		}

@@ -24,6 +24,16 @@ import (
 type originAPI struct {
 	client *originapi.Client
 	within time.Duration
+	where  whereAPI
+}
+
+// whereAPI is the address of an origin's API, "" where it has none.
+type whereAPI func(o supervisor.OriginStatus) string
+
+// loopbackAPI is where origins of ours listen: setup leaves supervisor.Config.Listen at
+// its default.
+func loopbackAPI(o supervisor.OriginStatus) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Ports.API))
 }
 
 const (
@@ -38,10 +48,10 @@ const (
 	apiAll = 1_000_000
 )
 
-func newOriginAPI(within time.Duration) *originAPI {
+func newOriginAPI(within time.Duration, where whereAPI) *originAPI {
 	cfg := originapi.DefaultConfig()
 	cfg.PerOrigin, cfg.MaxReply = 1, apiReply
-	return &originAPI{originapi.New(cfg), within}
+	return &originAPI{originapi.New(cfg), within, where}
 }
 
 // Close ends the connections.
@@ -155,9 +165,7 @@ func clientPath(id string) string { return "/api/v1/clients/" + url.PathEscape(i
 const clientNotFound = 2049
 
 func (a *originAPI) ask(ctx context.Context, o supervisor.OriginStatus, q originapi.Question) (originapi.Answer, error) {
-	// Where origins listen: setup leaves supervisor.Config.Listen at its default.
-	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Ports.API))
-	answer, err := a.client.Ask(ctx, host, q)
+	answer, err := a.client.Ask(ctx, a.where(o), q)
 	switch method := cmp.Or(q.Method, http.MethodGet); {
 	case errors.Is(err, originapi.ErrNoAnswer):
 		return answer, fmt.Errorf("%s does not answer within %s", o.ID, a.within)
@@ -173,16 +181,16 @@ func (a *originAPI) ask(ctx context.Context, o supervisor.OriginStatus, q origin
 
 // askAll asks all origins that have a process which was ready once, at the same
 // time. What ask does with the answer of one is locked against the others.
-func askAll(ctx context.Context, within time.Duration, origins []supervisor.OriginStatus, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (keep func(), err error)) []error {
+func askAll(ctx context.Context, within time.Duration, origins []supervisor.OriginStatus, where whereAPI, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (keep func(), err error)) []error {
 	var mu sync.Mutex // guards errs, and what keep touches
 	var errs []error
 	var wg sync.WaitGroup
 	for _, o := range origins {
-		if o.PID == 0 || o.ServiceID == "" {
+		if o.PID == 0 || o.ServiceID == "" || where(o) == "" {
 			continue
 		}
 		wg.Go(func() {
-			api := newOriginAPI(within)
+			api := newOriginAPI(within, where)
 			defer api.Close()
 			ctx, cancel := context.WithTimeout(ctx, within)
 			defer cancel()

@@ -24,8 +24,8 @@ type pprofServer struct {
 	log *slog.Logger
 }
 
-func listenPprof(addr string, log *slog.Logger) (*pprofServer, error) {
-	ln, err := net.Listen("tcp", addr)
+func listenPprof(ctx context.Context, addr string, log *slog.Logger) (*pprofServer, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for pprof: %w", err)
 	}

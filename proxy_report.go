@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"os"
@@ -106,20 +106,33 @@ func (in *proxyInstance) slots() []api.Slot {
 	return slots
 }
 
-// routes are the commands of the control socket besides status and stop.
+// routes are the commands of the control socket besides status and stop: those that
+// need no supervisor.
 func (in *proxyInstance) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+controlOrigins, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(originsReport{StateDir: in.cfg.StateDir, Origins: in.origins(r.Context())}); err != nil {
-			in.log.Debug("control: write answer", "error", err)
-		}
+		controlAnswer(in.log, w, originsReport{StateDir: in.cfg.StateDir, Origins: in.origins(r.Context())})
 	})
+	streamRoutes(mux, fleet{origins: in.origins, where: in.whereAPI, publisher: in.proxy.Publisher}, in.log)
 	if in.cfg.Pprof {
 		addProfiles(mux)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusNotImplemented)
-		_ = json.NewEncoder(w).Encode(controlError{"the running instance is a proxy without a supervisor: its origins are not its own, and this is theirs to do"})
+		controlRefuse(w, http.StatusNotImplemented, errNoSupervisor)
 	})
+}
+
+var errNoSupervisor = errors.New("the running instance is a proxy without a supervisor: its origins are not its own, and this is theirs to do")
+
+// whereAPI is the address of an origin's API.
+func (in *proxyInstance) whereAPI(o supervisor.OriginStatus) string {
+	known, err := in.bal.Origins(context.Background())
+	if err != nil {
+		return ""
+	}
+	for _, k := range known {
+		if k.ID == o.ID {
+			return k.Endpoints.API
+		}
+	}
+	return ""
 }

@@ -144,7 +144,7 @@ func everySetting(stateDir string) []setting {
 // elsewhere explains a setting that a command has not but another one has, and which of
 // its own may have been meant; "" if there is no such setting at all.
 func elsewhere(command, name string) string {
-	why := ""
+	var why string
 	switch {
 	case command == proxyCommand && upOnly(name):
 		why = fmt.Sprintf("%q is a setting of up; proxy starts no origins", name)

@@ -56,7 +56,7 @@ func parseStaticOrigin(text string) (staticOrigin, error) {
 			return o, fmt.Errorf("has %s= twice for one origin; part origins by ; or give --origin again", key)
 		case key == "name":
 			if !isOriginName(v) {
-				return o, fmt.Errorf("has the name %q; give up to 64 letters, digits and -_.", v)
+				return o, fmt.Errorf("has the name %q; give up to 64 letters, digits, dots, dashes and underscores", v)
 			}
 		default:
 			addr, err := netip.ParseAddrPort(v)

@@ -63,10 +63,29 @@ func (s streamInfo) key() balancer.Stream {
 	return balancer.Stream{Vhost: s.Vhost, App: s.App, Name: s.Name}
 }
 
+// fleet is the origins that the commands about streams ask.
+type fleet struct {
+	origins func(context.Context) []supervisor.OriginStatus
+	where   whereAPI
+	// publisher is who publishes a stream through this proxy, and at which origin.
+	publisher func(balancer.Stream) (client netip.Addr, originID string, ok bool)
+}
+
+func (in *instance) fleet() fleet {
+	return fleet{
+		origins: func(context.Context) []supervisor.OriginStatus { return in.sup.Origins() }, where: loopbackAPI, publisher: in.proxy.Publisher,
+	}
+}
+
+// ask asks all origins, see askAll.
+func (f fleet) ask(ctx context.Context, within time.Duration, ask func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error)) []error {
+	return askAll(ctx, within, f.origins(ctx), f.where, ask)
+}
+
 // streams asks all origins.
-func (in *instance) streams(ctx context.Context) streamsReport {
+func (f fleet) streams(ctx context.Context) streamsReport {
 	report := streamsReport{Time: time.Now(), Streams: []streamInfo{}}
-	errs := askAll(ctx, apiTimeout, in.sup.Origins(), func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := f.ask(ctx, apiTimeout, func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		found, err := streamsOf(ctx, api, o)
 		return func() { report.Streams = append(report.Streams, found...) }, err
 	})
@@ -75,7 +94,7 @@ func (in *instance) streams(ctx context.Context) streamsReport {
 	}
 	slices.Sort(report.Errors)
 	for i := range report.Streams {
-		in.nameClient(&report.Streams[i])
+		f.nameClient(&report.Streams[i])
 	}
 	slices.SortFunc(report.Streams, func(a, b streamInfo) int {
 		return cmp.Or(cmp.Compare(a.title(), b.title()), cmp.Compare(a.Origin, b.Origin))
@@ -84,14 +103,14 @@ func (in *instance) streams(ctx context.Context) streamsReport {
 }
 
 // nameClient puts the real address of a publisher in the place of the proxy's.
-func (in *instance) nameClient(s *streamInfo) {
+func (f fleet) nameClient(s *streamInfo) {
 	if s.Publisher == nil {
 		return
 	}
 	if ip, err := netip.ParseAddr(s.Publisher.Client); err != nil || !ip.IsLoopback() {
 		return // an origin that was told, by X-Forwarded-For, or a client that came straight to it
 	}
-	if client, origin, ok := in.proxy.Publisher(s.key()); ok && origin == s.Origin {
+	if client, origin, ok := f.publisher(s.key()); ok && origin == s.Origin {
 		s.Publisher.Client = client.String()
 	}
 }

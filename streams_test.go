@@ -134,7 +134,7 @@ func TestStreamsOfAnOrigin(t *testing.T) {
 			w.Write([]byte(`{"code":2049}`))
 		}
 	})
-	api := newOriginAPI(apiTimeout)
+	api := newOriginAPI(apiTimeout, loopbackAPI)
 	defer api.Close()
 	got, err := streamsOf(t.Context(), api, o)
 	if err != nil {
@@ -173,7 +173,7 @@ func TestAskAllIsPartial(t *testing.T) {
 	starting := supervisor.OriginStatus{ID: "origin-3", PID: 1}
 	var streams []streamInfo
 	begun := time.Now()
-	errs := askAll(t.Context(), apiTimeout, []supervisor.OriginStatus{silent, good, broken, starting}, func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
+	errs := askAll(t.Context(), apiTimeout, []supervisor.OriginStatus{silent, good, broken, starting}, loopbackAPI, func(ctx context.Context, api *originAPI, o supervisor.OriginStatus) (func(), error) {
 		found, err := streamsOf(ctx, api, o)
 		return func() { streams = append(streams, found...) }, err
 	})

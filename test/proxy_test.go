@@ -47,6 +47,15 @@ func TestProxyRegistered(t *testing.T) {
 	if !found {
 		t.Error("the API of the whole does not show the stream")
 	}
+	if got := srsProxy(t, "streams", "--state-dir", in.stateDir, "-o", "wide"); got.code != 0 || !strings.Contains(got.out, "live/a") || !strings.Contains(got.out, home.addr) {
+		t.Errorf("streams: %+v", got)
+	}
+	if got := srsProxy(t, "kick", "--state-dir", in.stateDir, "live/ff"); got.code != 0 || !strings.Contains(got.out, "live/ff at ") {
+		t.Errorf("kick: %+v", got)
+	}
+	if got := srsProxy(t, "drain", "--state-dir", in.stateDir, "--all"); got.code != 1 || !strings.Contains(got.err, "without a supervisor") {
+		t.Errorf("drain: %+v", got)
+	}
 
 	killed := time.Now()
 	home.signal(syscall.SIGKILL)

@@ -41,7 +41,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil { // a seat belt: one request's bug ends no other
 			s.log.Error("panic in a request: please report this", "proto", "system-api", "client", r.RemoteAddr, "cause", p, "stack", string(debug.Stack()))
-			panic(http.ErrAbortHandler)
+			refuse(w, http.StatusInternalServerError, "this is a fault of the proxy")
 		}
 	}()
 	// The mux would answer a path such as //register with a redirect, which repeats it

@@ -141,7 +141,8 @@ func listenUnix(path string) (*net.UnixListener, error) {
 		if st.Mode().Type() != fs.ModeSocket {
 			return nil, errors.New("a file of that name exists and is no socket")
 		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		d := net.Dialer{Timeout: time.Second}
+		if c, err := d.DialContext(context.Background(), "unix", path); err == nil {
 			_ = c.Close()
 			return nil, errors.New("another process answers there")
 		}
