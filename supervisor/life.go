@@ -117,14 +117,13 @@ func (s *slot) argv(args ...string) []string {
 
 // awaitFreePorts allows for what is just going away.
 func (s *slot) awaitFreePorts(ctx context.Context) error {
-	var err error
 	for range 10 {
-		if err = proveFree(ctx, s.listeners); !errors.Is(err, ErrPortBusy) {
+		if err := tryAll(ctx, s.listeners); !errors.Is(err, ErrPortBusy) {
 			return err
 		}
 		s.pause(ctx, 50*time.Millisecond, Run)
 	}
-	return err
+	return proveFree(ctx, s.listeners)
 }
 
 // awaitReady probes a new process until it is ready.

@@ -19,12 +19,23 @@ import (
 // sets SO_REUSEPORT, so it would start next to whoever has the port and share its
 // clients with it; we do not set it, so we see who is there.
 func proveFree(ctx context.Context, listeners []srsconf.Listener) error {
+	err := tryAll(ctx, listeners)
+	var busy *portBusy
+	if errors.As(err, &busy) {
+		busy.holder = owner(busy.listener)
+	}
+	return err
+}
+
+// tryAll is proveFree without a look for who has a port, which reads the descriptors
+// of all processes.
+func tryAll(ctx context.Context, listeners []srsconf.Listener) error {
 	for _, l := range listeners {
 		if err := tryListen(ctx, l); err != nil {
 			if !errors.Is(err, unix.EADDRINUSE) {
 				return fmt.Errorf("%s on %s: %w", l.Directive, l.Addr, err)
 			}
-			return &portBusy{l, owner(l)}
+			return &portBusy{listener: l}
 		}
 	}
 	return nil
