@@ -97,16 +97,15 @@ func (s *Supervisor) add(slot *slot) error {
 func (s *Supervisor) awaitUp(ctx context.Context, slot *slot) error {
 	for {
 		changed := s.progress.changed()
-		o := slot.status()
-		switch {
-		case o.Desired != Run || o.State == Ready:
+		if o := slot.status(); o.Desired != Run || o.State == Ready {
 			return nil
-		case o.State == Fatal, o.State == Backoff && o.Restarts >= patience-1:
-			return fmt.Errorf("%w: %s: %s", ErrNoOriginStarts, o.ID, o.Reason)
+		}
+		if reason, failed := slot.failed(); failed {
+			return fmt.Errorf("%w: %s: %s", ErrNoOriginStarts, slot.id, reason)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", o.ID, context.Cause(ctx))
+			return fmt.Errorf("wait for %s: %w", slot.id, context.Cause(ctx))
 		case <-s.ending:
 			return ErrNotRunning
 		case <-changed:

@@ -58,6 +58,7 @@ type slot struct {
 	overdue bool    // it has drained for as long as it may
 	told    bool    // the balancer knows the present state
 	retry   bool    // another try was ordered
+	ordered bool    // to run, and the state is of before that
 	cpu     float64 // share of a core
 	toldCPU float64 // what the balancer knows of it
 	proc    *process
@@ -201,7 +202,7 @@ func (s *slot) to(state State, reason string) {
 		s.view.Restarts++
 	}
 	changed := from != state || s.view.Reason != reason
-	s.view.State, s.view.Reason = state, reason
+	s.view.State, s.view.Reason, s.ordered = state, reason, false
 	s.mu.Unlock()
 	if changed {
 		s.sup.progress.notify()

@@ -16,6 +16,15 @@ func (s *slot) status() OriginStatus {
 	return s.view
 }
 
+// failed says that the slot does not come up, and why: not before an order to run was
+// followed.
+func (s *slot) failed() (reason string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.view
+	return o.Reason, !s.ordered && (o.State == Fatal || o.State == Backoff && o.Restarts >= patience-1)
+}
+
 func (s *slot) desired() Desired {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +48,7 @@ func (s *slot) orderLocked(d Desired) {
 		s.told = false
 	}
 	s.view.Desired = d
-	s.retry = d == Run
+	s.retry, s.ordered = d == Run, d == Run
 	if s.abandon != nil && (d == Stop || d == Drain && s.view.State == Starting) {
 		s.abandon()
 	}

@@ -491,10 +491,19 @@ func TestPortTakenLaterIsFatalForItsSlotOnly(t *testing.T) {
 	if s := f.Snapshot(t.Context()); s.Healthy() || !s.Degraded() {
 		t.Error("the snapshot calls that healthy")
 	}
+	if err := f.Restart(t.Context(), "origin-0"); err != nil {
+		t.Fatal(err)
+	}
+	if again := f.slots[0].status(); again.State != Fatal || again.Restarts != o.Restarts+1 {
+		t.Errorf("after a restart in vain: %+v", again)
+	}
 	ln.Close()
 	f.setMode(0, "ready")
-	if err := f.SetDesired("origin-0", Run); err != nil {
+	if err := f.Restart(t.Context(), "origin-0"); err != nil {
 		t.Fatal(err)
+	}
+	if again := f.slots[0].status(); again.State != Ready {
+		t.Errorf("after the restart: %+v", again)
 	}
 	f.readyAgain(0, pid)
 }
