@@ -47,6 +47,7 @@ type instance struct {
 	sup     *supervisor.Supervisor
 	control *control
 	notify  *notifier
+	lines   *logQueue
 	bar     *progress
 	term    terminal
 	log     *slog.Logger
@@ -67,8 +68,10 @@ type instance struct {
 
 // up is the narrative: decide, bind, prepare, run, and the same backwards.
 func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
-	bar := newProgress(p.term.err, p.term.width)
-	in := &instance{cfg: cfg, src: src, bar: bar, term: p.term, started: time.Now()}
+	lines := newLogQueue(p.term.err, cfg.LogFormat)
+	defer lines.Close()
+	bar := newProgress(lines, p.term.width)
+	in := &instance{cfg: cfg, src: src, lines: lines, bar: bar, term: p.term, started: time.Now()}
 	in.level.Set(cfg.LogLevel)
 	log := newLogger(bar, &in.level, cfg.LogFormat)
 	in.log = log
@@ -211,6 +214,7 @@ func (in *instance) announce(ctx context.Context) error {
 		return nil
 	}
 	in.bar.End()
+	in.lines.Flush() // the table is not to come between
 	in.supLevel.Set(slog.LevelDebug) // what --log-level says is enough from here on
 	if err := in.welcome(ctx); err != nil {
 		// A closed pipe for an output is no reason to end a media server.
