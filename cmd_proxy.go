@@ -97,7 +97,9 @@ type proxyInstance struct {
 
 // proxy is the narrative: decide, bind, run, and the same backwards.
 func (p *program) proxy(ctx context.Context, cfg *resolved) error {
-	log := newLogger(p.term.err, cfg.LogLevel, cfg.LogFormat)
+	lines := newLogQueue(p.term.err, cfg.LogFormat)
+	defer lines.Close()
+	log := newLogger(lines, cfg.LogLevel, cfg.LogFormat)
 	in := &proxyInstance{cfg: cfg, started: time.Now(), log: log}
 	ctx, in.ending = newEnding(ctx, log)
 	defer in.stop()

@@ -214,7 +214,7 @@ func (in *instance) announce(ctx context.Context) error {
 		return nil
 	}
 	in.bar.End()
-	in.lines.Flush() // the table is not to come between
+	in.lines.Flush()                 // the table is not to come between
 	in.supLevel.Set(slog.LevelDebug) // what --log-level says is enough from here on
 	if err := in.welcome(ctx); err != nil {
 		// A closed pipe for an output is no reason to end a media server.

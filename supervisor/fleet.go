@@ -148,7 +148,8 @@ func (s *Supervisor) awaitSettled(ctx context.Context, slot *slot) error {
 // DrainDeadline at most, and stop; that is not waited for. As many as may start at
 // once are replaced at a time, so that the machine has to have room for few more
 // processes than before, as long as the old ones are not used. An origin that does
-// not serve tries again at once, and what comes of that is waited for. One that the operator has drained is not touched
+// not serve tries again at once, and what comes of that is waited for. One that the
+// operator has drained is not touched
 // unless it is named, and then it is an error. An error leaves those alone that were
 // not replaced yet, and says how many were.
 func (s *Supervisor) Restart(ctx context.Context, ids ...string) error {

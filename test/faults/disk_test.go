@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +24,7 @@ const (
 // mount namespace that ends with its last process.
 func onSmallDisk(t *testing.T) *instance {
 	t.Helper()
-	in := newInstance(t, suite.size.origins, suite.size.origins, "--template", withoutHLS(t))
+	in := newInstance(t, suite.size.origins, suite.size.origins)
 	if err := os.Mkdir(in.stateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -38,26 +37,6 @@ func onSmallDisk(t *testing.T) *instance {
 	in.start()
 	in.waitReady(suite.size.origins)
 	return in
-}
-
-// withoutHLS is our template with HLS off: SRS disconnects a publisher whose segments it
-// cannot write (hls_on_error, of which the default forgives only a decoder's errors).
-func withoutHLS(t *testing.T) string {
-	t.Helper()
-	b, err := os.ReadFile("../../srs.tmpl.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const on = "    hls {\n        enabled         on;"
-	if strings.Count(string(b), on) != 1 {
-		t.Fatalf("the template has no single %q", on)
-	}
-	path := filepath.Join(t.TempDir(), "template.conf")
-	text := strings.Replace(string(b), on, strings.Replace(on, " on;", " off;", 1), 1)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // seen is a file of the state dir as the instance sees it.
