@@ -163,6 +163,9 @@ const (
 type Route struct {
 	Stream Stream `json:"stream"`
 	Origin string `json:"origin"`
+	// Sealed is what else the session's owner keeps there, encrypted by it: whoever reads
+	// the store must not learn a session's password.
+	Sealed string `json:"sealed,omitempty"`
 }
 
 // Balancer is the contract; every method is atomic and safe for concurrent use.

@@ -27,6 +27,7 @@ type storedRoute struct {
 	SPBHID    string           `json:"spbhid,omitempty"`
 	Stream    *balancer.Stream `json:"stream,omitempty"`
 	Origin    string           `json:"origin,omitempty"`
+	Sealed    string           `json:"sealed,omitempty"`
 }
 
 // routeName is the existing proxy's name of a route.
@@ -58,7 +59,7 @@ func (r *Redis) StoreRoute(ctx context.Context, kind balancer.RouteKind, key str
 	if away {
 		return nil
 	}
-	stored := storedRoute{StreamURL: route.Stream.String(), Stream: &route.Stream, Origin: route.Origin}
+	stored := storedRoute{StreamURL: route.Stream.String(), Stream: &route.Stream, Origin: route.Origin, Sealed: route.Sealed}
 	if kind == balancer.RouteWebRTC {
 		stored.Ufrag = key
 	} else {
@@ -103,7 +104,7 @@ func (r *Redis) LoadRoute(ctx context.Context, kind balancer.RouteKind, key stri
 		return balancer.Route{}, fmt.Errorf("%w: what is stored is no route: %w", balancer.ErrNoRoute, err)
 	}
 	if stored.Stream != nil {
-		return balancer.Route{Stream: *stored.Stream, Origin: stored.Origin}, nil
+		return balancer.Route{Stream: *stored.Stream, Origin: stored.Origin, Sealed: stored.Sealed}, nil
 	}
 	return r.routeOfURL(ctx, stored.StreamURL)
 }

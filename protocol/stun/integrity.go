@@ -16,18 +16,23 @@ type Key struct {
 // NewKey returns the key of an ICE password, such as a=ice-pwd of the answer for the
 // checks that a client sends.
 func NewKey(password string) *Key {
+	k := new(Key)
+	k.Set([]byte(password))
+	return k
+}
+
+// Set makes k the key of another password, without allocating. Nobody may use k meanwhile.
+func (k *Key) Set(password []byte) {
 	var block [sha1.BlockSize]byte
 	if len(password) > len(block) {
-		sum := sha1.Sum([]byte(password)) //nolint:gosec // see above
+		sum := sha1.Sum(password) //nolint:gosec // see above
 		copy(block[:], sum[:])
 	} else {
 		copy(block[:], password)
 	}
-	k := new(Key)
 	for i, b := range block {
 		k.inner[i], k.outer[i] = b^0x36, b^0x5c
 	}
-	return k
 }
 
 // Verifier checks MESSAGE-INTEGRITY without allocating. It is for one goroutine.

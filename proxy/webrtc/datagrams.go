@@ -11,7 +11,7 @@ import (
 // shard is what one event loop has for itself.
 type shard struct {
 	byAddress map[udp.Peer]*session // only its goroutine's
-	verifier  *stun.Verifier        // as well
+	prover    *prover               // as well
 	addresses atomic.Int64          // len(byAddress)
 	drops     dropCounters
 }
@@ -62,13 +62,9 @@ func (s *Server) onSTUN(st *shard, sh *udp.Shard, payload []byte, from udp.Peer)
 		s.onMedia(st, sh, payload, from)
 		return
 	}
-	se := s.find(m.Username())
-	if se == nil {
-		st.drops.unknown.Add(1)
-		return
-	}
-	if !st.verifier.Verify(&m, se.key) {
-		st.drops.badIntegrity.Add(1)
+	se, err := s.prove(st.prover, &m, from.Addr, sh.Now())
+	if err != nil {
+		st.drops.count(err)
 		return
 	}
 	if st.byAddress[from] != se {

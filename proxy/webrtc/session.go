@@ -37,7 +37,7 @@ type session struct {
 	datagramsIn, bytesIn   atomic.Int64
 	datagramsOut, bytesOut atomic.Int64
 
-	mu        sync.Mutex // guards the following fields
+	mu        sync.Mutex // guards the following fields, and Session's Stream and Role
 	ended     bool
 	paths     []path     // of the client's, oldest first
 	tcp       *tcpClient // nil unless the client is there over TCP
@@ -149,7 +149,7 @@ type Info struct {
 // info is the session as it stands.
 func (se *session) info() Info {
 	in := Info{
-		Username: se.username, Stream: se.Stream, Role: se.Role, OriginID: se.OriginID, Since: se.added,
+		Username: se.username, OriginID: se.OriginID, Since: se.added,
 		DatagramsIn: se.datagramsIn.Load(), DatagramsOut: se.datagramsOut.Load(),
 	}
 	if c := se.client.Load(); c != nil {
@@ -160,6 +160,7 @@ func (se *session) info() Info {
 	}
 	se.mu.Lock()
 	defer se.mu.Unlock()
+	in.Stream, in.Role = se.Stream, se.Role
 	in.BytesIn, in.BytesOut = se.bytesIn.Load(), se.bytesOut.Load()
 	if se.tcp != nil {
 		moved := se.tcp.moved()
@@ -168,11 +169,4 @@ func (se *session) info() Info {
 		in.BytesOut += moved.FromOrigin
 	}
 	return in
-}
-
-func (se *session) role() string {
-	if se.Role == balancer.Publish {
-		return "publish"
-	}
-	return "play"
 }

@@ -124,6 +124,7 @@ func (s *Server) end(se *session, cause error) bool {
 
 	info := se.info()
 	se.client.Store(nil)
+	s.bury(se.username, cause)
 	s.drop(se)
 	for _, p := range paths {
 		s.forget(se, p)
@@ -154,7 +155,13 @@ func (s *Server) drop(se *session) {
 }
 
 func (se *session) attrs(more ...any) []any {
-	return append([]any{"session", se.username, "role", se.role(), "stream", se.Stream.String(), "origin", se.OriginID}, more...)
+	se.mu.Lock()
+	role, stream := se.Role.String(), se.Stream.String()
+	if se.Stream.Name == "" {
+		role, stream = "unknown", "unknown" // as yet, see Describe
+	}
+	se.mu.Unlock()
+	return append([]any{"session", se.username, "role", role, "stream", stream, "origin", se.OriginID}, more...)
 }
 
 // clientOf is the client's address for a log: where it is, else who signalled.
@@ -183,6 +190,7 @@ func (s *Server) sweep(ctx context.Context) error {
 			for _, se := range s.all() {
 				s.look(se, now)
 			}
+			s.exhume(now)
 		}
 	}
 }
@@ -192,7 +200,7 @@ func (s *Server) sweep(ctx context.Context) error {
 func (s *Server) look(se *session, now time.Time) {
 	se.mu.Lock()
 	tcp := se.tcp != nil
-	came := !se.announced && (tcp || se.flow.Load() != nil)
+	came := !se.announced && (tcp || se.flow.Load() != nil) && (se.Stream.Name != "" || now.Sub(se.added) > describeTime)
 	se.announced = se.announced || came
 	var flowErr error
 	if !se.told {

@@ -1,6 +1,7 @@
 package webrtc
 
 import (
+	"errors"
 	"sync/atomic"
 
 	"srs-proxy/proxy/listener"
@@ -24,7 +25,7 @@ type Stats struct {
 // their first frame.
 type Dropped struct {
 	Malformed    int64 // neither STUN, DTLS, RTP nor RTCP, or beyond the STUN parser's bounds
-	Unknown      int64 // no session has the username
+	Unknown      int64 // no session has the username, or not yet
 	BadIntegrity int64 // MESSAGE-INTEGRITY is missing or wrong
 	Unbound      int64 // no STUN, from an address that proved nothing
 	NoFlow       int64 // no way to the origin could be made
@@ -33,6 +34,15 @@ type Dropped struct {
 
 type dropCounters struct {
 	malformed, unknown, badIntegrity, unbound, noFlow, homeless atomic.Int64
+}
+
+// count counts what prove refused.
+func (d *dropCounters) count(err error) {
+	if errors.Is(err, errIntegrity) {
+		d.badIntegrity.Add(1)
+		return
+	}
+	d.unknown.Add(1)
 }
 
 func (d *dropCounters) addTo(sum *Dropped) {

@@ -24,8 +24,6 @@ const lengthSize = 2
 var (
 	errHandshaking = errors.New("too many TCP clients that have not proved their session")
 	errNotCheck    = errors.New("the first frame is no STUN request")
-	errUnknown     = errors.New("no session has the username")
-	errIntegrity   = errors.New("the integrity of the STUN request is wrong")
 	errNoTCP       = errors.New("the origin does not serve WebRTC over TCP")
 	errEnded       = errors.New("the session has ended")
 	errSecondTCP   = errors.New("the session has a TCP connection")
@@ -75,7 +73,7 @@ func (s *Server) recoverTCP() {
 func (s *Server) relayTCP(ctx context.Context, c *listener.Conn) error {
 	peer := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	se, frame, err := s.identify(ctx, c)
+	se, frame, err := s.identify(ctx, c, peer)
 	if err != nil {
 		return err
 	}
@@ -104,7 +102,7 @@ func (s *Server) relayTCP(ctx context.Context, c *listener.Conn) error {
 }
 
 // identify reads the first frame and returns it with the session that it proves.
-func (s *Server) identify(ctx context.Context, c *listener.Conn) (*session, []byte, error) {
+func (s *Server) identify(ctx context.Context, c *listener.Conn, peer netip.AddrPort) (*session, []byte, error) {
 	defer s.handshaking.Add(-1)
 	if s.handshaking.Add(1) > int64(s.cfg.Handshaking) {
 		return nil, nil, errHandshaking
@@ -119,7 +117,7 @@ func (s *Server) identify(ctx context.Context, c *listener.Conn) (*session, []by
 		s.shards[0].drops.malformed.Add(1)
 		return nil, nil, fmt.Errorf("first frame: %w", err)
 	}
-	se, err := s.prove(frame[lengthSize:])
+	se, err := s.proveFirst(ctx, frame[lengthSize:], peer)
 	return se, frame, err
 }
 
@@ -140,24 +138,31 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return frame, err
 }
 
-// prove returns the session whose password the request was made with.
-func (s *Server) prove(request []byte) (*session, error) {
+// proveFirst returns the session whose password the request was made with. A client has
+// no reason to ask again, so this waits where a datagram's sender would.
+func (s *Server) proveFirst(ctx context.Context, request []byte, from netip.AddrPort) (*session, error) {
 	drops := &s.shards[0].drops
 	m, err := stun.Parse(request)
 	if err != nil || !m.IsBindingRequest() {
 		drops.malformed.Add(1)
 		return nil, errors.Join(errNotCheck, err)
 	}
-	se := s.find(m.Username())
-	if se == nil {
-		drops.unknown.Add(1)
-		return nil, errUnknown
+	p := s.newProver()
+	se, err := s.prove(p, &m, from, time.Now())
+	for end := time.Now().Add(askedTime); errors.Is(err, errAsked) && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(askedPause):
+		}
+		if known := s.find(m.Username()); known != nil {
+			se, err = s.prove(p, &m, from, time.Now())
+		}
 	}
-	if !stun.NewVerifier().Verify(&m, se.key) {
-		drops.badIntegrity.Add(1)
-		return nil, errIntegrity
+	if err != nil {
+		drops.count(err)
 	}
-	return se, nil
+	return se, err
 }
 
 // attach makes a connection the session's, if it has none. A client with several

@@ -6,6 +6,8 @@
 //	client ══ UDP ══▶ by address ─┴─▶ the session's flow ══▶ origin
 //	client ══ TCP ══▶ first frame is such a request ══ splice ══▶ origin
 //
+// A session that was not added here may be another proxy's: elsewhere.go.
+//
 // Nothing is decrypted. A datagram of an address that proved nothing is never passed
 // on and never answered. What a session's client sends (STUN, DTLS, SRTP, SRTCP,
 // RFC 7983) goes to the session's origin, whose answers go to where the client was
@@ -27,11 +29,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"srs-proxy/balancer"
-	"srs-proxy/protocol/stun"
 	"srs-proxy/proxy/listener"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/udp"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 // Defaults of Config.
@@ -90,6 +92,9 @@ type Config struct {
 	PerIP int
 	// MaxSessions is how many sessions there may be; 0 means 100,000.
 	MaxSessions int
+	// Tickets are the keys by which sessions are known that another proxy signalled, or
+	// this one before it was restarted; nil for none. See SetElsewhere.
+	Tickets *ticket.Keys
 }
 
 // Session is what signalling knows of a session once the origin has answered.
@@ -98,6 +103,7 @@ type Session struct {
 	// RemoteUfrag is that of the client's offer.
 	LocalUfrag, LocalPwd, RemoteUfrag string
 
+	// Stream and Role may be left out until Describe.
 	Stream   balancer.Stream
 	Role     balancer.Role
 	OriginID string
@@ -133,7 +139,8 @@ type Server struct {
 	udp     *udp.Server
 	tcp     *listener.Listener // nil without Config.TCP
 
-	shards []shard // by udp.Shard.Index
+	shards    []shard   // by udp.Shard.Index
+	elsewhere Elsewhere // nil without Config.Tickets
 
 	handshaking atomic.Int64
 	tcpSessions sync.WaitGroup
@@ -145,6 +152,7 @@ type Server struct {
 	mu       sync.RWMutex // guards the following fields
 	sessions map[string]*session
 	byIP     map[netip.Addr]int
+	buried   map[string]time.Time // sessions that must not come back, and until when
 	perIP    int
 	stopped  bool
 }
@@ -159,10 +167,10 @@ func New(cfg Config, sources udp.Sources, router *route.Router, rl *relay.Relay,
 	cfg.Shards = max(cfg.Shards, 1)
 	s := &Server{
 		cfg: cfg, router: router, relay: rl, log: log.With("proto", "webrtc"), started: time.Now(),
-		sessions: make(map[string]*session), byIP: make(map[netip.Addr]int), perIP: cmp.Or(cfg.PerIP, DefaultPerIP),
+		sessions: make(map[string]*session), byIP: make(map[netip.Addr]int), buried: make(map[string]time.Time), perIP: cmp.Or(cfg.PerIP, DefaultPerIP),
 	}
 	for range cfg.Shards {
-		s.shards = append(s.shards, shard{byAddress: make(map[udp.Peer]*session), verifier: stun.NewVerifier()})
+		s.shards = append(s.shards, shard{byAddress: make(map[udp.Peer]*session), prover: s.newProver()})
 	}
 	s.udp = udp.New(udp.Config{Listen: cfg.Listen, Shards: cfg.Shards}, s, sources, s.log)
 	return s

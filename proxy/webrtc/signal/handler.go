@@ -165,8 +165,11 @@ func failure(err error) (status int, text string) {
 }
 
 func (s *Server) logger(ses *session) *slog.Logger {
+	s.mu.Lock()
+	stream, role := ses.stream, ses.role
+	s.mu.Unlock()
 	return s.log.With("proto", "rtc", "session", ses.username, "client", ses.client.String(),
-		"stream", ses.held.Lease.Stream.String(), "role", ses.held.Lease.Role.String(), "origin", ses.held.Lease.Origin.ID)
+		"stream", stream.String(), "role", role.String(), "origin", ses.origin.ID)
 }
 
 // local is where media is taken.

@@ -3,6 +3,7 @@ package signal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -14,15 +15,42 @@ import (
 // session is an offer that an origin has answered, until its media end.
 type session struct {
 	username string
-	held     *route.Held
 	client   netip.AddrPort
+	origin   balancer.Origin
+	pwd      string    // for the route, where it does not follow from the username
 	stored   time.Time // when the route was; only the watch changes it
+	again    time.Time // when a lease is tried for again; only the watch's
+
+	// Of a session that was signalled elsewhere it may not be known yet what it is, and
+	// then nobody here has its lease. Server.mu guards them.
+	stream balancer.Stream
+	role   balancer.Role
+	held   *route.Held
 }
 
 // open makes a session known, here and to the media side. The caller still has the
 // lease when it fails.
-func (s *Server) open(ctx context.Context, held *route.Held, media webrtc.Session) error {
-	ses := &session{username: media.Username(), held: held, client: media.Client, stored: time.Now()}
+func (s *Server) open(ctx context.Context, ses *session, media webrtc.Session) error {
+	if err := s.enter(ses, media); err != nil {
+		return err
+	}
+	s.storeRoute(ctx, ses)
+	s.logger(ses).Debug("session answered") // the media side tells when it comes and goes
+	return nil
+}
+
+// enter does so without waiting for anybody. Where the session's media go is its origin's.
+func (s *Server) enter(ses *session, media webrtc.Session) error {
+	endpoint, err := netip.ParseAddrPort(ses.origin.Endpoints.RTC)
+	if err != nil {
+		return fmt.Errorf("%w: its address for media: %w", errBadAnswer, err)
+	}
+	media.OriginID, media.UDP = ses.origin.ID, endpoint
+	if s.cfg.TCP {
+		media.TCP = endpoint
+	}
+	ses.username, ses.client, ses.stored = media.Username(), media.Client, time.Now()
+	ses.stream, ses.role = media.Stream, media.Role
 	media.OnEnd = func(webrtc.End) { s.mediaEnded(ses.username) }
 	s.mu.Lock()
 	switch {
@@ -35,8 +63,8 @@ func (s *Server) open(ctx context.Context, held *route.Held, media webrtc.Sessio
 	}
 	s.sessions[ses.username] = ses
 	s.mu.Unlock()
-	if media.Role == balancer.Publish { // before Add, after which the session may end
-		held.Publishes(media.Client.Addr())
+	if ses.held != nil && media.Role == balancer.Publish { // before Add, after which the session may end
+		ses.held.Publishes(media.Client.Addr())
 	}
 	if err := s.media.Add(media); err != nil {
 		s.mu.Lock()
@@ -44,16 +72,17 @@ func (s *Server) open(ctx context.Context, held *route.Held, media webrtc.Sessio
 		s.mu.Unlock()
 		return err
 	}
-	s.storeRoute(ctx, ses)
-	s.logger(ses).Debug("session answered") // the media side tells when it comes and goes
 	return nil
 }
 
 // storeRoute tells other proxies who has the session. Without that they ask the
 // origin of its stream, which is the same unless the stream has moved.
 func (s *Server) storeRoute(ctx context.Context, ses *session) {
-	r := balancer.Route{Stream: ses.held.Lease.Stream, Origin: ses.held.Lease.Origin.ID}
-	if err := s.bal.StoreRoute(ctx, balancer.RouteWebRTC, ses.username, r, routeTTL); err != nil {
+	r, err := s.routeOf(ses)
+	if err == nil {
+		err = s.bal.StoreRoute(ctx, balancer.RouteWebRTC, ses.username, r, routeTTL)
+	}
+	if err != nil {
 		s.logger(ses).Debug("route of a session is not stored", "cause", err)
 	}
 }
@@ -67,7 +96,9 @@ func (s *Server) mediaEnded(username string) {
 		return // ended here, which is why the media ended
 	}
 	delete(s.sessions, username)
-	s.ending.Go(ses.held.Close)
+	if ses.held != nil {
+		s.ending.Go(ses.held.Close)
+	}
 }
 
 // finish ends a session and its media.
@@ -83,8 +114,17 @@ func (s *Server) finish(username string, cause error) bool {
 		s.logger(ses).Info("session is ended", "cause", cause)
 	}
 	s.media.Remove(username)
-	ses.held.Close()
+	if held := s.leaseOf(ses); held != nil {
+		held.Close()
+	}
 	return true
+}
+
+// leaseOf is a session's lease, nil if nobody here has it.
+func (s *Server) leaseOf(ses *session) *route.Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ses.held
 }
 
 // find is a session of this proxy.
@@ -103,24 +143,31 @@ func (s *Server) watch(ctx context.Context, now time.Time) {
 		all = append(all, ses)
 	}
 	s.mu.Unlock()
-	if len(all) == 0 {
+	if len(all) == 0 && s.cfg.Tickets == nil {
 		return
 	}
 	origins, err := s.bal.Origins(ctx)
 	if err != nil {
 		return // a balancer that is away says nothing about origins
 	}
+	if s.cfg.Tickets != nil {
+		s.refreshTags(origins)
+	}
 	service := make(map[string]string, len(origins))
 	for _, o := range origins {
 		service[o.ID] = o.Service
 	}
 	for _, ses := range all {
-		origin := ses.held.Lease.Origin
-		if now, ok := service[origin.ID]; !ok || now != origin.Service {
+		if of, ok := service[ses.origin.ID]; !ok || of != ses.origin.Service {
 			s.finish(ses.username, errOriginGone)
 			continue
 		}
-		if ses.held.Moved() {
+		held := s.leaseOf(ses)
+		if held == nil {
+			s.wantLease(ses, now)
+			continue
+		}
+		if held.Moved() {
 			s.finish(ses.username, route.ErrMoved)
 			continue
 		}
@@ -132,25 +179,37 @@ func (s *Server) watch(ctx context.Context, now time.Time) {
 }
 
 // originOf is the origin that has a session: of this proxy, of another one, or if
-// nobody knows it that of its stream.
-func (s *Server) originOf(ctx context.Context, username string, stream balancer.Stream) (balancer.Origin, error) {
+// nobody knows it that of its stream: then it is not known to be the session's.
+func (s *Server) originOf(ctx context.Context, username string, stream balancer.Stream) (o balancer.Origin, known bool, err error) {
 	if ses := s.find(username); ses != nil {
-		return ses.held.Lease.Origin, nil
+		return ses.origin, true, nil
+	}
+	if o, ok := s.originOfTicket(username); ok {
+		return o, true, nil
 	}
 	r, err := s.bal.LoadRoute(ctx, balancer.RouteWebRTC, username)
 	if err != nil && !errors.Is(err, balancer.ErrNoRoute) {
-		return balancer.Origin{}, err
+		return o, false, err
 	}
 	if err == nil {
-		origins, err := s.bal.Origins(ctx)
-		if err != nil {
-			return balancer.Origin{}, err
-		}
-		for _, o := range origins {
-			if o.ID == r.Origin {
-				return o.Origin, nil
-			}
+		if o, ok, err := s.origin(ctx, r.Origin); ok || err != nil {
+			return o, ok, err
 		}
 	}
-	return s.router.Lookup(ctx, stream)
+	o, err = s.router.Lookup(ctx, stream)
+	return o, false, err
+}
+
+// origin is the one of an ID.
+func (s *Server) origin(ctx context.Context, id string) (balancer.Origin, bool, error) {
+	origins, err := s.bal.Origins(ctx)
+	if err != nil {
+		return balancer.Origin{}, false, err
+	}
+	for _, o := range origins {
+		if o.ID == id {
+			return o.Origin, true, nil
+		}
+	}
+	return balancer.Origin{}, false, nil
 }

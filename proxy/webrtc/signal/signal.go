@@ -16,12 +16,14 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/route"
 	"srs-proxy/proxy/webrtc"
 	"srs-proxy/proxy/webrtc/candidate"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 // Media is what the package needs of the side that moves the media; *webrtc.Server is
@@ -29,6 +31,11 @@ import (
 type Media interface {
 	Add(webrtc.Session) error
 	Remove(username string) bool
+	Lookup(username string) (webrtc.Info, bool)
+	// Describe tells what a session is that was added without its stream.
+	Describe(username string, stream balancer.Stream, role balancer.Role) bool
+	// Bury keeps a session from coming back.
+	Bury(username string)
 	Addr() net.Addr
 }
 
@@ -39,6 +46,14 @@ type Balancer interface {
 	Origins(ctx context.Context) ([]balancer.Status, error)
 }
 
+// shared is a Balancer that several proxies have: what one says of a session all hear.
+type shared interface {
+	// DropRoute forgets a route, and tells all proxies so, this one too perhaps.
+	DropRoute(ctx context.Context, kind balancer.RouteKind, key string) error
+	// OnRouteDropped has f called then. It must not block.
+	OnRouteDropped(f func(kind balancer.RouteKind, key string))
+}
+
 // Config of a Server. Zero values mean the defaults.
 type Config struct {
 	// TCP says that media may go over TCP: that the media side and the origins
@@ -46,6 +61,9 @@ type Config struct {
 	TCP bool
 	// AnswerTimeout is how long an origin may take to answer an offer; 0 means 35 s.
 	AnswerTimeout time.Duration
+	// Tickets are the keys that all proxies of the balancer share, by which sessions that
+	// were signalled at one are known to all; nil for none.
+	Tickets *ticket.Keys
 	// BodyTimeout is how long a client may take to send its offer; 0 means 10 s.
 	BodyTimeout time.Duration
 }
@@ -81,6 +99,11 @@ type Server struct {
 	life context.Context
 	end  context.CancelCauseFunc
 
+	tagged    atomic.Pointer[map[ticket.Tag]balancer.Origin] // see refreshTags
+	unknown   chan string                                    // usernames to look for
+	leaseless chan *session                                  // sessions whose lease is to be taken
+	budget    budget                                         // of searches for usernames
+
 	mu       sync.Mutex // guards the following
 	sessions map[string]*session
 	stopped  bool
@@ -103,7 +126,11 @@ func New(cfg Config, router *route.Router, bal Balancer, media Media, candidates
 		cfg.BodyTimeout = DefaultBodyTimeout
 	}
 	s := &Server{cfg: cfg, router: router, bal: bal, media: media, candidates: candidates, log: log, sessions: make(map[string]*session)}
+	s.unknown, s.leaseless = make(chan string, maxSearches), make(chan *session, maxSearches)
 	s.life, s.end = context.WithCancelCause(context.Background())
+	if b, ok := bal.(shared); ok {
+		b.OnRouteDropped(s.routeDropped)
+	}
 	return s
 }
 
@@ -111,11 +138,20 @@ func New(cfg Config, router *route.Router, bal Balancer, media Media, candidates
 // and returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	s.candidates.Announce(ctx, s.local())
+	var searching sync.WaitGroup
+	if s.cfg.Tickets != nil {
+		for range searchers {
+			searching.Go(func() { s.search(ctx) })
+		}
+		s.watch(ctx, time.Now())
+	}
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			searching.Wait()
+			searching.Wait()
 			s.stop()
 			return nil
 		case now := <-tick.C:

@@ -42,6 +42,7 @@ func (s *Server) serveWHIP(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	return s.serveOffer(ctx, w, offer{
 		request: forward(r, path, body), sdp: body, eip: eip(q), client: clientOf(r), stream: stream, role: role,
+		takesICE: q["ice-ufrag"] == "" && q["ice-pwd"] == "",
 		open: func(a answer) (description []byte, ok bool, err error) {
 			return a.body, a.status == http.StatusCreated || a.status == http.StatusOK, nil
 		},
@@ -58,7 +59,7 @@ func (s *Server) serveSession(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
-	origin, err := s.originOf(ctx, username, stream)
+	origin, known, err := s.originOf(ctx, username, stream)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,9 @@ func (s *Server) serveSession(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	if r.Method == http.MethodDelete && ans.status/100 == 2 {
-		s.finish(username, errDeleted)
+		if known {
+			s.deleted(ctx, username)
+		} // else the origin, which says so of any session that it has not, may be another's
 	}
 	relocate(ans.header, origin)
 	ans.write(w)
@@ -93,7 +96,7 @@ func (s *Server) serveNACK(ctx context.Context, w http.ResponseWriter, r *http.R
 		return err
 	}
 	// Without a session of that name any origin can say that there is none.
-	origin, err := s.originOf(ctx, q["username"], balancer.Stream{Vhost: balancer.DefaultVhost, App: "-", Name: path})
+	origin, _, err := s.originOf(ctx, q["username"], balancer.Stream{Vhost: balancer.DefaultVhost, App: "-", Name: path})
 	if err != nil {
 		return err
 	}
@@ -113,6 +116,8 @@ type offer struct {
 	client  netip.AddrPort
 	stream  balancer.Stream
 	role    balancer.Role
+	// takesICE says that the origin may be told which ICE credentials to use.
+	takesICE bool
 	// open takes the description out of an answer and tells whether it accepts;
 	// seal puts the edited one back.
 	open func(answer) (description []byte, ok bool, err error)
@@ -132,9 +137,14 @@ func (s *Server) serveOffer(ctx context.Context, w http.ResponseWriter, o offer)
 	}
 	var ans answer
 	var description []byte
+	var issued sdp.Credentials
 	req := route.Request{Stream: o.stream, Role: o.role, Proto: route.RTC, Client: o.client}
 	held, err := s.router.Hold(ctx, req, func(ctx context.Context, lease balancer.Lease) (err error) {
-		if ans, err = s.ask(ctx, lease.Origin, o.request); err != nil {
+		request := o.request
+		if issued = s.issue(o, lease.Origin, theirs.Ufrag); issued.Ufrag != "" {
+			request.query = withICE(request.query, issued)
+		}
+		if ans, err = s.ask(ctx, lease.Origin, request); err != nil {
 			return err
 		}
 		var ok bool
@@ -150,7 +160,7 @@ func (s *Server) serveOffer(ctx context.Context, w http.ResponseWriter, o offer)
 	if err != nil {
 		return err
 	}
-	ans, err = s.accept(ctx, o, held, theirs, ans, description)
+	ans, err = s.accept(ctx, o, held, theirs, issued, ans, description)
 	if err != nil {
 		held.Close()
 		s.discard(held.Lease.Origin, o.request, ans.header.Get("Location"))
@@ -160,16 +170,30 @@ func (s *Server) serveOffer(ctx context.Context, w http.ResponseWriter, o offer)
 	return nil
 }
 
+// issue makes the credentials that an origin is to use, where it may be told.
+func (s *Server) issue(o offer, origin balancer.Origin, remote string) (c sdp.Credentials) {
+	if s.cfg.Tickets == nil || !o.takesICE {
+		return c
+	}
+	c.Ufrag, c.Pwd = s.cfg.Tickets.Issue(s.cfg.Tickets.Tag(origin.ID, origin.Service), remote)
+	return c
+}
+
+// withICE adds credentials to a query as SRS takes them. Servers that don't know them use
+// their own.
+func withICE(query string, c sdp.Credentials) string {
+	if query != "" {
+		query += "&"
+	}
+	return query + "ice-ufrag=" + c.Ufrag + "&ice-pwd=" + c.Pwd
+}
+
 // accept makes an origin's answer the client's and the session one that has media.
-func (s *Server) accept(ctx context.Context, o offer, held *route.Held, theirs sdp.Credentials, ans answer, description []byte) (answer, error) {
+func (s *Server) accept(ctx context.Context, o offer, held *route.Held, theirs, issued sdp.Credentials, ans answer, description []byte) (answer, error) {
 	origin := held.Lease.Origin
 	ours, err := sdp.ICE(description)
 	if err != nil {
 		return ans, fmt.Errorf("%w: %w", errBadAnswer, err)
-	}
-	endpoint, err := netip.ParseAddrPort(origin.Endpoints.RTC)
-	if err != nil {
-		return ans, fmt.Errorf("%w: its address for media: %w", errBadAnswer, err)
 	}
 	candidates := s.candidates.For(ctx, candidate.Request{Local: s.local(), EIP: o.eip, Host: o.request.host})
 	edited, err := sdp.ReplaceCandidates(description, candidates)
@@ -182,12 +206,13 @@ func (s *Server) accept(ctx context.Context, o offer, held *route.Held, theirs s
 	}
 	media := webrtc.Session{
 		LocalUfrag: ours.Ufrag, LocalPwd: ours.Pwd, RemoteUfrag: theirs.Ufrag,
-		Stream: o.stream, Role: o.role, OriginID: origin.ID, UDP: endpoint, Client: o.client,
+		Stream: o.stream, Role: o.role, Client: o.client,
 	}
-	if s.cfg.TCP {
-		media.TCP = endpoint
+	ses := &session{origin: origin, held: held}
+	if ours != issued {
+		ses.pwd = ours.Pwd
 	}
-	if err := s.open(ctx, held, media); err != nil {
+	if err := s.open(ctx, ses, media); err != nil {
 		return ans, err
 	}
 	relocate(final.header, origin)
