@@ -123,6 +123,14 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: runBalancer != nil, Lost: func(id string) { in.proxy.Abandon(id) }}, bal, log)
 	pcfg := in.setup.proxyConfig(served)
 	pcfg.Identity, pcfg.Slots, pcfg.Failed = identity(cfg.StateDir), in.slots, in.monitor.Recheck
+	keys, sharedKey, err := cfg.Redis.tickets()
+	if err != nil {
+		return err
+	}
+	if runBalancer != nil && !sharedKey {
+		log.Warn("without --cluster-key a WebRTC session's media have to come to the proxy that its offer came to")
+	}
+	pcfg.Tickets = keys
 	if cfg.TLS.CertFile != "" {
 		if pcfg.Certs, err = certs.Open(cfg.TLS, log); err != nil {
 			return fmt.Errorf("certificate: %w", err)

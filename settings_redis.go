@@ -15,6 +15,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/balancer/redisbalancer"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 // Kinds of balancers.
@@ -44,6 +45,9 @@ type redisConfig struct {
 	SentinelMaster string
 	Cluster        bool
 	Fallback       redisbalancer.Fallback
+	// Key is the secret that all proxies share, KeyFile has it.
+	Key     string
+	KeyFile string
 }
 
 func redisSettings() []setting {
@@ -118,7 +122,47 @@ func redisSettings() []setting {
 			usage: "while Redis is away, let new streams `fail|local`: be refused, or be placed by a rule that is the same on every proxy",
 			apply: field(parseOneOf(redisbalancer.Fail, redisbalancer.Local), func(c *Config) *redisbalancer.Fallback { return &c.Redis.Fallback }),
 		},
+		{
+			name: "cluster-key", env: "SRS_PROXY_CLUSTER_KEY", category: categoryRedis, secret: true,
+			usage: "`SECRET` of all proxies that share a Redis, by which the media of a WebRTC session are known to each of them, 16 characters at least; others on this machine can see it, --cluster-key-file hides it",
+			apply: field(parseClusterKey, func(c *Config) *string { return &c.Redis.Key }),
+		},
+		{
+			name: "cluster-key-file", env: "SRS_PROXY_CLUSTER_KEY_FILE", category: categoryRedis,
+			usage: "read the secret of --cluster-key from `FILE`",
+			apply: field(parseFile, func(c *Config) *string { return &c.Redis.KeyFile }),
+		},
 	}
+}
+
+// parseClusterKey takes what is long enough not to be guessed.
+func parseClusterKey(v string) (string, error) {
+	if v != "" && len(v) < ticket.MinSecret {
+		return "", ticket.ErrSecret
+	}
+	return v, nil
+}
+
+// tickets are the keys of WebRTC sessions. shared says that other proxies have ours too;
+// otherwise they are this process' own.
+func (c redisConfig) tickets() (keys *ticket.Keys, shared bool, err error) {
+	secret := c.Key
+	if c.KeyFile != "" {
+		text, err := os.ReadFile(c.KeyFile)
+		if err != nil {
+			return nil, false, fmt.Errorf("cluster-key-file %s: %w", c.KeyFile, withoutPath(err))
+		}
+		if secret = strings.TrimRight(string(text), "\r\n"); secret == "" {
+			return nil, false, fmt.Errorf("cluster-key-file %s: is empty", c.KeyFile)
+		}
+	}
+	if secret == "" {
+		return ticket.Random(), false, nil
+	}
+	if keys, err = ticket.New([]byte(secret)); err != nil {
+		return nil, false, fmt.Errorf("the cluster key: %w", err)
+	}
+	return keys, true, nil
 }
 
 func parseText(v string) (string, error) { return v, nil }

@@ -11,6 +11,7 @@ import (
 	"srs-proxy/balancer"
 	"srs-proxy/balancer/redisbalancer"
 	"srs-proxy/balancer/redisbalancer/redistest"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 // Each setting of Redis arrives in the balancer's Config.
@@ -20,6 +21,7 @@ func TestRedisSettings(t *testing.T) {
 		"balancer": "redis", "redis": "10.0.0.1:6379,[2001:db8::1]:6380,unix:/run/redis.sock", "redis-host": "elsewhere", "redis-port": "1",
 		"redis-user": "u", "redis-password": "p", "redis-password-file": password, "redis-db": "3", "redis-prefix": "one-", "redis-tls": "on",
 		"redis-ca": ca, "redis-sentinel-master": "m", "redis-cluster": "on", "redis-fallback": "local",
+		"cluster-key": "sixteen letters!", "cluster-key-file": password,
 	}
 	for _, s := range redisSettings() {
 		if _, ok := flags[s.name]; !ok {
@@ -34,6 +36,7 @@ func TestRedisSettings(t *testing.T) {
 		Balancer: "redis", Addrs: []string{"10.0.0.1:6379", "[2001:db8::1]:6380", "/run/redis.sock"}, Host: "elsewhere", Port: 1,
 		User: "u", Password: "p", PasswordFile: password, DB: 3, Prefix: "one-", TLS: true, CA: ca,
 		SentinelMaster: "m", Cluster: true, Fallback: redisbalancer.Local,
+		Key: "sixteen letters!", KeyFile: password,
 	}
 	if !reflect.DeepEqual(cfg.Redis, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg.Redis, want)
@@ -126,5 +129,32 @@ func TestRedisPassword(t *testing.T) {
 		if err := run(ctx); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The key is the file's, or what was given, never a short one, and never in an error.
+func TestClusterKey(t *testing.T) {
+	const secret = "open-sesame-4711-of-us-all"
+	issued := func(c redisConfig, shared bool) ticket.Tag {
+		t.Helper()
+		k, is, err := c.tickets()
+		if err != nil || is != shared {
+			t.Fatalf("tickets() = %v, %v", is, err)
+		}
+		return k.Tag("o", "s")
+	}
+	given, random := issued(redisConfig{Key: secret}, true), issued(redisConfig{}, false)
+	if other := issued(redisConfig{KeyFile: writeTemp(t, "key", secret+"\n")}, true); other != given || random == given {
+		t.Errorf("given %x, of the file %x, of nobody else %x", given, other, random)
+	}
+	for name, c := range map[string]redisConfig{
+		"short": {KeyFile: writeTemp(t, "short", "too-short-4711")}, "empty": {KeyFile: writeTemp(t, "empty", "\n")}, "missing": {KeyFile: "/nonexistent/key"},
+	} {
+		if _, _, err := c.tickets(); err == nil || strings.Contains(err.Error(), "4711") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := resolve(proxySources(map[string]string{"cluster-key": "too-short-4711"}, nil)); err == nil || strings.Contains(err.Error(), "4711") {
+		t.Errorf("a short key: %v", err)
 	}
 }

@@ -37,6 +37,7 @@ import (
 	"srs-proxy/proxy/webrtc"
 	"srs-proxy/proxy/webrtc/candidate"
 	"srs-proxy/proxy/webrtc/signal"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 // Config of a Proxy. Zero values mean the defaults of the protocol packages.
@@ -70,6 +71,10 @@ type Config struct {
 	Access    access.Rules  // who may publish and play
 	// Failed is told of each origin that could not be reached; it may be nil.
 	Failed func(originID string)
+
+	// Tickets are the keys that proxies of one balancer share, so that the media of a WebRTC
+	// session may come to any of them; nil for a proxy that is alone.
+	Tickets *ticket.Keys
 
 	Identity api.Identity      // what the HTTP API says of the whole
 	Slots    func() []api.Slot // the supervisor's places for origins, for the HTTP API; may be nil
@@ -105,10 +110,11 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	control.Listen, control.Listener = cfg.API, ln
 	control.RTMP, control.Identity = cfg.RTMP, cfg.Identity
 	media := webrtc.New(webrtc.Config{
-		Listen: cfg.WebRTC, TCP: true, Shards: cfg.Shards, Listener: ln, PerIP: cfg.UDPPerIP,
+		Listen: cfg.WebRTC, TCP: true, Shards: cfg.Shards, Listener: ln, PerIP: cfg.UDPPerIP, Tickets: cfg.Tickets,
 	}, sources, router, rl, log)
 	candidates := candidate.New(candidate.Config{Fixed: cfg.Candidates, TCP: true}, log)
-	signalling := signal.New(signal.Config{TCP: true}, router, bal, media, candidates, log)
+	signalling := signal.New(signal.Config{TCP: true, Tickets: cfg.Tickets}, router, bal, media, candidates, log)
+	media.SetElsewhere(signalling)
 	web.RTC = signalling
 	rtmpConfig := rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}
 	if cfg.Certs != nil {

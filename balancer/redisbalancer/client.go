@@ -122,7 +122,7 @@ func (r *Redis) serverRun(ctx context.Context) (string, error) {
 var sources embed.FS
 
 // scripts are read once; their text is part of the program.
-type scripts struct{ begin, pick, hold, lookup, update, remove, poll, stats, sync *redis.Script }
+type scripts struct{ begin, pick, hold, lookup, update, remove, poll, stats, sync, route *redis.Script }
 
 func loadScripts() scripts {
 	part := func(name string) string {
@@ -138,7 +138,7 @@ func loadScripts() scripts {
 	}
 	return scripts{
 		begin: redis.NewScript(common + part("begin")), pick: guarded("pick"), hold: guarded("hold"), lookup: guarded("lookup"),
-		update: guarded("update"), remove: guarded("remove"), poll: guarded("poll"), stats: guarded("stats"), sync: guarded("sync"),
+		update: guarded("update"), remove: guarded("remove"), poll: guarded("poll"), stats: guarded("stats"), sync: guarded("sync"), route: guarded("route"),
 	}
 }
 

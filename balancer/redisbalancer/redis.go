@@ -61,6 +61,7 @@ type Redis struct {
 	leases  map[uint64]*held    // by Lease.Pin
 	lastID  uint64
 	moved   func(s balancer.Stream, pin uint64)
+	dropped func(kind balancer.RouteKind, key string)
 	asked   map[string]answer     // of lookups, for a moment
 	routes  map[string]localRoute // that were stored here
 }

@@ -109,6 +109,32 @@ func (r *Redis) LoadRoute(ctx context.Context, kind balancer.RouteKind, key stri
 	return r.routeOfURL(ctx, stored.StreamURL)
 }
 
+// DropRoute forgets a route whose session was ended, and has all proxies hear so, this one
+// too. While Redis is away it fails with balancer.ErrUnavailable, and only this one forgets.
+func (r *Redis) DropRoute(ctx context.Context, kind balancer.RouteKind, key string) error {
+	name := routeName(kind, key)
+	r.mu.Lock()
+	delete(r.routes, name)
+	r.mu.Unlock()
+	_, err := r.askAfterRecovery(ctx, func() (reply, error) { return r.call(ctx, r.lua.route, name, string(kind), key) })
+	return err
+}
+
+// OnRouteDropped has f called when a proxy drops a route, on a goroutine of its own. Who
+// misses events, as while Redis is away, does not hear of it. Set it before Run.
+func (r *Redis) OnRouteDropped(f func(kind balancer.RouteKind, key string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropped = f
+}
+
+func (r *Redis) routeEventLocked(kind balancer.RouteKind, key string) {
+	delete(r.routes, routeName(kind, key))
+	if r.dropped != nil {
+		go r.dropped(kind, key)
+	}
+}
+
 // routeOfURL is the route of a session of the existing proxy: that of its stream.
 func (r *Redis) routeOfURL(ctx context.Context, url string) (balancer.Route, error) {
 	vhost, rest, _ := strings.Cut(url, "/")

@@ -117,6 +117,8 @@ func (r *Redis) takeEvents(events []redis.XMessage) bool {
 			r.originEventLocked(name, v, n)
 		case "p":
 			r.pinEventLocked(name, v, n)
+		case "r":
+			r.routeEventLocked(balancer.RouteKind(name), v)
 		}
 	}
 	return true
