@@ -58,8 +58,9 @@ func (r *Redis) connect() redis.UniversalClient {
 		ClientName:  "srs-proxy",
 		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout,
 		ContextTimeoutEnabled: true,
-		// A call that is sent again may be done twice, and waits twice.
-		MaxRetries: -1, DialerRetries: 1,
+		// A connection that had ended unseen costs one more call, within the same time. What
+		// is done twice thereby is the same: proxies tell all that they hold, not changes.
+		MaxRetries: 1, DialerRetries: 1,
 		PoolSize: 32, MinIdleConns: 2,
 		Protocol: 2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

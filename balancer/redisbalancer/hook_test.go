@@ -3,27 +3,32 @@ package redisbalancer
 import (
 	"context"
 	"net"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// blocked holds up all that is sent until its gate is closed.
-type blocked struct{ gate chan struct{} }
+// counting counts the calls of some scripts.
+type counting struct {
+	n  *atomic.Int64
+	of map[string]bool // hashes
+}
 
-func (b blocked) DialHook(next redis.DialHook) redis.DialHook {
+func (c counting) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
-func (b blocked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (c counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		<-b.gate
-		return next(context.WithoutCancel(ctx), cmd)
+		if args := cmd.Args(); len(args) > 1 {
+			if hash, ok := args[1].(string); ok && c.of[hash] {
+				c.n.Add(1)
+			}
+		}
+		return next(ctx, cmd)
 	}
 }
 
-func (b blocked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		<-b.gate
-		return next(context.WithoutCancel(ctx), cmds)
-	}
+func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return next(ctx, cmds) }
 }
