@@ -41,7 +41,7 @@ func TestDescriptors(t *testing.T) {
 	in.waitReady(s.origins)
 	// The memory of a first flood stays for the next one: Go gives it back later than in
 	// a minute. What more floods add to it would be a leak.
-	c := newCrowd(limit/crowdOf+1, in.rtmp, in.http)
+	c := newCrowd(3*limit/crowdOf, in.rtmp, in.http)
 	time.Sleep(felt)
 	c.leave()
 	l, f := in.loaded("descriptors of srs-proxy exhausted by idle connections")
@@ -52,7 +52,7 @@ func descriptorsRound(in *instance, l *load, f *fault, limit, round int) (wrong 
 	before := in.mustStatus()
 	l.mark()
 	// To both: how many may be in the RTMP handshake is limited as well.
-	c := newCrowd(limit/crowdOf+1, in.rtmp, in.http)
+	c := newCrowd(3*limit/crowdOf, in.rtmp, in.http)
 	defer c.leave()
 	full, ok := time.Time{}, false
 	for !ok && time.Since(l.marked) < fullWithin {
