@@ -189,17 +189,21 @@ func (in *instance) hurryOn(ended <-chan struct{}) {
 // report is what status shows.
 func (in *instance) report(ctx context.Context) report {
 	s := in.sup.Snapshot(ctx)
+	return newReport(s, in.proxy, in.started, in.cfg.StateDir)
+}
+
+func newReport(s supervisor.Snapshot, px *proxy.Proxy, started time.Time, stateDir string) report {
 	return report{
 		Snapshot: s,
 		Totals:   s.Totals(),
 		Version:  version(),
-		Started:  in.started,
-		RTMP:     in.proxy.RTMPAddr().String(),
-		HTTP:     in.proxy.HTTPAddr().String(),
-		API:      in.proxy.APIAddr().String(),
-		SRT:      in.proxy.SRTAddr().String(),
-		WebRTC:   in.proxy.WebRTCAddr().String(),
-		StateDir: in.cfg.StateDir,
+		Started:  started,
+		RTMP:     px.RTMPAddr().String(),
+		HTTP:     px.HTTPAddr().String(),
+		API:      px.APIAddr().String(),
+		SRT:      px.SRTAddr().String(),
+		WebRTC:   px.WebRTCAddr().String(),
+		StateDir: stateDir,
 	}
 }
 

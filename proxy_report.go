@@ -26,18 +26,7 @@ func (in *proxyInstance) report(ctx context.Context) report {
 	s := supervisor.Snapshot{
 		Time: time.Now(), Software: "origins that register or are listed", PID: os.Getpid(), Origins: in.origins(ctx),
 	}
-	return report{
-		Snapshot: s,
-		Totals:   s.Totals(),
-		Version:  version(),
-		Started:  in.started,
-		RTMP:     in.proxy.RTMPAddr().String(),
-		HTTP:     in.proxy.HTTPAddr().String(),
-		API:      in.proxy.APIAddr().String(),
-		SRT:      in.proxy.SRTAddr().String(),
-		WebRTC:   in.proxy.WebRTCAddr().String(),
-		StateDir: in.cfg.StateDir,
-	}
+	return newReport(s, in.proxy, in.started, in.cfg.StateDir)
 }
 
 func (in *proxyInstance) origins(ctx context.Context) []supervisor.OriginStatus {

@@ -26,6 +26,7 @@ import (
 
 	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/quiet"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/route"
 )
@@ -91,7 +92,7 @@ type Server struct {
 	cfg    Config
 	router *route.Router
 	log    *slog.Logger
-	failed *quiet // for failures, which come in floods
+	failed *quiet.Log // for failures, which come in floods
 	relay  *relay.Relay
 	files  *httputil.ReverseProxy
 	pool   *http.Transport
@@ -111,7 +112,7 @@ type Server struct {
 
 // New returns a Server; it does nothing yet.
 func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, router: router, log: log, failed: &quiet{log: log}, relay: rl}
+	s := &Server{cfg: cfg, router: router, log: log, failed: quiet.New(log), relay: rl}
 	s.stats.active = make(map[*session]struct{})
 	s.live, s.stopLive = context.WithCancelCause(context.Background())
 	s.pool = newPool(cfg, router)

@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 )
 
 // registerPath is where SRS posts; the token may be one element more.
@@ -246,29 +243,4 @@ func get(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Allow", "GET, HEAD")
 	refuse(w, http.StatusMethodNotAllowed, "only GET and HEAD are served here")
 	return false
-}
-
-// quiet logs at most a line a second: a flood of strangers must not fill the log.
-type quiet struct {
-	log *slog.Logger
-
-	mu      sync.Mutex // guards the following
-	last    time.Time
-	skipped int
-}
-
-// Warn logs, or counts what it does not log.
-func (q *quiet) Warn(msg string, args ...any) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	now := time.Now()
-	if now.Sub(q.last) < time.Second {
-		q.skipped++
-		return
-	}
-	if q.skipped > 0 {
-		args = append(args, "not_logged", q.skipped)
-	}
-	q.log.Warn(msg, args...)
-	q.last, q.skipped = now, 0
 }

@@ -1,27 +1,13 @@
 package register
 
 import (
-	"io"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"srs-proxy/balancer"
 )
-
-// lockedWriter is a log that several goroutines write and a test reads at its end.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
-}
 
 func TestParseEndpoint(t *testing.T) {
 	ip := netip.MustParseAddr("192.0.2.7")

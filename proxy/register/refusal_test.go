@@ -19,6 +19,7 @@ import (
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/health"
+	"srs-proxy/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +32,7 @@ type env struct {
 	t      *testing.T
 	bal    *balancer.Memory
 	server *Server
-	log    bytes.Buffer
+	log    testkit.Log
 	ready  error
 	client *http.Client
 }
@@ -39,7 +40,7 @@ type env struct {
 func newEnv(t *testing.T, cfg Config) *env {
 	t.Helper()
 	e := &env{t: t, bal: balancer.NewMemory(balancer.Config{})}
-	log := slog.New(slog.NewTextHandler(&lockedWriter{w: &e.log}, nil))
+	log := slog.New(slog.NewTextHandler(&e.log, nil))
 	monitor := health.New(health.Config{Most: 4}, e.bal, log)
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
@@ -59,9 +60,7 @@ func newEnv(t *testing.T, cfg Config) *env {
 	if err := e.server.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.server.Run(ctx) }()
+	testkit.Serve(t, e.server.Run)
 	e.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
@@ -69,12 +68,6 @@ func newEnv(t *testing.T, cfg Config) *env {
 			return net.Dial(a.Network(), a.String())
 		},
 	}}
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 	return e
 }
 

@@ -28,6 +28,7 @@ import (
 
 	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/listener"
+	"srs-proxy/proxy/quiet"
 )
 
 // Config of a Server.
@@ -92,7 +93,7 @@ type Server struct {
 	rules   atomic.Pointer[Rules]
 	limit   limiter
 	handler http.Handler
-	refused quiet
+	refused *quiet.Log
 
 	ln       net.Listener
 	handlers httplife.Gate
@@ -101,13 +102,12 @@ type Server struct {
 // New returns a Server; it does nothing yet.
 func New(cfg Config, deps Deps) *Server {
 	s := &Server{
-		cfg: cfg, deps: deps, log: deps.Log,
+		cfg: cfg, deps: deps, log: deps.Log, refused: quiet.New(deps.Log),
 		limit: limiter{
 			rate: cmp.Or(cfg.Rate, DefaultRate), burst: cmp.Or(cfg.Burst, DefaultBurst), now: time.Now,
 			buckets: make(map[netip.Addr]bucket),
 		},
 	}
-	s.refused.log = deps.Log
 	s.SetRules(cfg.Rules)
 	s.handler = s.routes()
 	return s

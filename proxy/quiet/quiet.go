@@ -1,4 +1,7 @@
-package httpserver
+// Package quiet keeps floods out of the log.
+//
+//	failure, failure, failure ─▶ Log.Warn ─▶ one line a second, left_out=2
+package quiet
 
 import (
 	"log/slog"
@@ -6,9 +9,9 @@ import (
 	"time"
 )
 
-// quiet logs at most one line a second, and with the next one how many it left
+// Log logs at most one line a second, and with the next one how many it left
 // out: when the origins are down, every poll of every player fails.
-type quiet struct {
+type Log struct {
 	log *slog.Logger
 
 	mu      sync.Mutex // guards the following fields
@@ -16,8 +19,11 @@ type quiet struct {
 	skipped int
 }
 
+// New returns a Log that writes to log.
+func New(log *slog.Logger) *Log { return &Log{log: log} }
+
 // Warn logs, or counts.
-func (q *quiet) Warn(msg string, args ...any) {
+func (q *Log) Warn(msg string, args ...any) {
 	q.mu.Lock()
 	now := time.Now()
 	if now.Sub(q.last) < time.Second {
