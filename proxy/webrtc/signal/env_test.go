@@ -21,6 +21,7 @@ import (
 	"srs-proxy/proxy/source"
 	"srs-proxy/proxy/webrtc"
 	"srs-proxy/proxy/webrtc/candidate"
+	"srs-proxy/proxy/webrtc/ticket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // HTTP servers.
 type env struct {
 	t     *testing.T
-	bal   *balancer.Memory
+	bal   balancer.Balancer
 	proxy *proxy
 }
 
@@ -46,6 +47,8 @@ type options struct {
 	media      webrtc.Config
 	candidates string
 	vhosts     []string
+	bal        balancer.Balancer // the proxy's own, if it is not env.bal
+	tickets    *ticket.Keys
 }
 
 func newEnv(t *testing.T, o options) *env {
@@ -65,14 +68,19 @@ func (e *env) newProxy(o options) *proxy {
 		e.t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	p := &proxy{router: route.New(route.Config{Vhosts: o.vhosts}, e.bal, log)}
+	if o.bal == nil {
+		o.bal = e.bal
+	}
+	o.signal.Tickets, o.media.Tickets = o.tickets, o.tickets
+	p := &proxy{router: route.New(route.Config{Vhosts: o.vhosts}, o.bal, log)}
 	rl := relay.New(relay.Config{})
 	o.media.Listen = "127.0.0.1:0"
 	p.media = webrtc.New(o.media, source.New(), p.router, rl, log)
 	if err := p.media.Listen(); err != nil {
 		e.t.Fatal(err)
 	}
-	p.Server = New(o.signal, p.router, e.bal, p.media, candidate.New(candidate.Config{Fixed: fixed}, log), log)
+	p.Server = New(o.signal, p.router, o.bal, p.media, candidate.New(candidate.Config{Fixed: fixed}, log), log)
+	p.media.SetElsewhere(p.Server)
 	front := httptest.NewServer(p)
 	p.url = front.URL
 
@@ -106,6 +114,8 @@ type origin struct {
 	// reply, if set, answers in place of SRS.
 	reply http.HandlerFunc
 	made  int
+	// takesICE has it take the credentials of a query, as SRS does.
+	takesICE bool
 }
 
 const originPwd = "0123456789012345678901"
@@ -146,7 +156,10 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 	o.requests, o.bodies = append(o.requests, r.Clone(context.Background())), append(o.bodies, string(body))
 	o.made++
 	ufrag := fmt.Sprintf("%s%04d", o.id, o.made)
-	reply := o.reply
+	reply, pwd := o.reply, originPwd
+	if q := r.URL.Query(); o.takesICE && q.Get("ice-ufrag") != "" {
+		ufrag, pwd = q.Get("ice-ufrag"), q.Get("ice-pwd")
+	}
 	o.mu.Unlock()
 	switch {
 	case reply != nil:
@@ -161,7 +174,7 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("Link", `<stun:stun.example.com>; rel="ice-server"`)
 		h.Set("ETag", `"x"`)
 		w.WriteHeader(http.StatusCreated)
-		fmt.Fprint(w, answerSDP(ufrag))
+		fmt.Fprint(w, strings.Replace(answerSDP(ufrag), originPwd, pwd, 1))
 	case r.Method == http.MethodDelete && r.URL.Query().Get("token") != "tkn", r.Method == http.MethodPatch:
 		hangUp(w, r)
 	}
