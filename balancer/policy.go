@@ -23,10 +23,11 @@ func (e *entry) score() float64 {
 // returns the less loaded one: two choices spread picks that are made at once on
 // figures that are a moment old (Mitzenmacher, "The Power of Two Choices in
 // Randomized Load Balancing", 2001), the band bounds how uneven it can become.
-// intn(n) draws from 0 to n-1. It returns nil if there are none.
-func leastLoaded(origins []*entry, intn func(int) int) *entry {
+// intn(n) draws from 0 to n-1. It returns the zero value if there are none, and
+// overwrites origins.
+func leastLoaded[T interface{ score() float64 }](origins []T, intn func(int) int) (none T) {
 	if len(origins) == 0 {
-		return nil
+		return none
 	}
 	least := origins[0].score()
 	for _, e := range origins[1:] {

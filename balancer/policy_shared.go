@@ -10,6 +10,27 @@ func Score(streams, players int, l Load) float64 {
 	return float64(streams) + float64(players)/playersPerStream + l.Bitrate/bitratePerStream + streamsPerCore*l.CPU*l.CPU
 }
 
+// scored is an origin of which only the score counts.
+type scored struct {
+	index int
+	value float64
+}
+
+func (s scored) score() float64 { return s.value }
+
+// LeastLoaded is what Memory picks of origins with these scores: the index of one, or -1
+// if there are none. intn(n) draws from 0 to n-1.
+func LeastLoaded(scores []float64, intn func(int) int) int {
+	if len(scores) == 0 {
+		return -1
+	}
+	origins := make([]scored, len(scores))
+	for i, s := range scores {
+		origins[i] = scored{i, s}
+	}
+	return leastLoaded(origins, intn).index
+}
+
 // Rendezvous is the origin with the highest hash of itself and the stream, which is
 // the same on every proxy that knows the same origins. It reports false if there are none.
 func Rendezvous(origins []Origin, s Stream) (Origin, bool) {

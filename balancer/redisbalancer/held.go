@@ -288,6 +288,11 @@ func (r *Redis) picked(req balancer.Request, key string, e *entry, p reply) (bal
 	if h == nil || (h.pin != p.text(1) && h.origin.ID != o.ID) || h.origin.Service != o.Service {
 		h = r.holdLocked(key, req.Stream, o.Origin)
 	}
+	if known := r.origins[o.ID]; known != nil && r.known[key].pin != p.text(1) {
+		// Else all that is placed until the next count would go to the same few origins.
+		known.streams++
+		r.placed = true
+	}
 	h.pin = p.text(1)
 	h.published = h.published || p.text(4) == "1"
 	r.learnLocked(key, h, o, p)

@@ -246,6 +246,7 @@ func (r *Redis) count(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.placed = false
 	for _, o := range r.origins {
 		o.streams, o.publishers, o.players = 0, 0, 0
 	}

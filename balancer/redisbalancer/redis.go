@@ -53,6 +53,7 @@ type Redis struct {
 	since   time.Time  // when that began
 	seq     int64      // the last event that our copy has
 
+	placed  bool // a stream, since the origins' streams were counted
 	origins map[string]*origin
 	byKey   map[string]string   // the server's key to the origin's ID
 	removed map[string]struct{} // while Redis was away
@@ -165,6 +166,8 @@ const (
 	// pollEvery is how often a proxy asks whether something has expired. An origin's
 	// death must be known in a second.
 	pollEvery = 250 * time.Millisecond
+	// countEvery is how often the streams of all origins are counted while some are placed.
+	countEvery = time.Second
 	// stale is for how long our copy is trusted without a word from Redis.
 	stale = time.Second
 )

@@ -17,7 +17,7 @@ import (
 // follow keeps our copy true: events as they happen, and a poll that ends what has
 // expired, here or for all.
 func (r *Redis) follow(ctx context.Context) {
-	var polled time.Time
+	var polled, counted time.Time
 	for ctx.Err() == nil {
 		if r.isAway() {
 			if err := r.recover(ctx, r.currentEpoch()); err != nil {
@@ -31,9 +31,19 @@ func (r *Redis) follow(ctx context.Context) {
 			if r.poll(ctx) != nil {
 				continue
 			}
+			if now.Sub(counted) >= countEvery && r.hasPlaced() {
+				counted = now
+				_ = r.count(ctx) // that Redis is away is noted
+			}
 		}
 		r.readEvents(ctx, pollEvery)
 	}
+}
+
+func (r *Redis) hasPlaced() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.placed
 }
 
 func (r *Redis) poll(ctx context.Context) error {
