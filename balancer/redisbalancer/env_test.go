@@ -26,7 +26,7 @@ var ctx = context.Background()
 // open is a proxy's balancer, running until the test ends.
 func open(t *testing.T, s *redistest.Server, change ...func(*Config)) *Redis {
 	t.Helper()
-	cfg := Config{Addrs: []string{s.Addr}, Settle: 500 * time.Millisecond, Timeout: 2 * time.Second}
+	cfg := Config{Addrs: []string{s.Addr}, Settle: 500 * time.Millisecond, Timeout: 2 * time.Second, OriginTTL: 10 * time.Minute}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -249,3 +249,60 @@ func TestWaitingPlayerFollowsItsStream(t *testing.T) {
 		t.Errorf("%d streams are left", n)
 	}
 }
+
+// sharing is a balancer that tells of streams that moved through others.
+type sharing struct {
+	balancer.Balancer
+	moved func(s balancer.Stream, pin uint64)
+}
+
+func (b *sharing) OnMoved(f func(s balancer.Stream, pin uint64)) { b.moved = f }
+
+// When the balancer has given up a pin because another proxy's publisher is elsewhere,
+// all sessions on it are told, publishers too, and no others.
+func TestSessionsLeaveAPinThatIsOver(t *testing.T) {
+	e := newEnv(t, Config{})
+	e.origin("o0")
+	bal := &sharing{Balancer: e.bal}
+	router := New(Config{}, bal, e.router.log)
+	told := make(chan string, 8)
+	connect := func(who, name string, role balancer.Role) *Conn {
+		t.Helper()
+		c, err := router.Connect(t.Context(), Request{Stream: stream(name), Role: role, Proto: RTMP, Client: testClient(), Moved: func() { told <- who }}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if role == balancer.Publish {
+			c.Publishes(netip.MustParseAddr("192.0.2.1"))
+		}
+		return c
+	}
+	pin := connect("publisher", "a", balancer.Publish).Lease.Pin
+	connect("player", "a", balancer.Play)
+	connect("other", "b", balancer.Publish)
+	held, err := router.Hold(t.Context(), Request{Stream: stream("a"), Role: balancer.Play, Proto: RTMP, Client: testClient()}, func(context.Context, balancer.Lease) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	bal.moved(stream("a"), pin+100)
+	bal.moved(stream("unknown"), pin)
+	bal.moved(stream("a"), pin)
+	bal.moved(stream("a"), pin) // once is enough
+	got := []string{<-told, <-told}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"player", "publisher"}) {
+		t.Errorf("told: %v", got)
+	}
+	for end := time.Now().Add(10 * time.Second); !held.Moved(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the session without a connection was not told")
+		}
+	}
+	select {
+	case who := <-told:
+		t.Errorf("%s was told too", who)
+	case <-time.After(20 * time.Millisecond):
+	}
+}
