@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // env is a server that runs in front of origins.
 type env struct {
 	*Server
-	t    *testing.T
+	t    testing.TB
 	bal  *balancer.Memory
 	log  *testkit.Log
 	addr string
@@ -36,7 +36,7 @@ type env struct {
 }
 
 // start runs a server over origins at the HTTP addresses; their ids are o0, o1...
-func start(t *testing.T, tune func(*Config), origins ...string) *env {
+func start(t testing.TB, tune func(*Config), origins ...string) *env {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
@@ -146,11 +146,11 @@ func (e *env) dial(text string) *rawConn {
 // rawConn is one end of a connection where bytes matter. Every wait ends in 10 s.
 type rawConn struct {
 	net.Conn
-	t  *testing.T
+	t  testing.TB
 	br *bufio.Reader
 }
 
-func newRawConn(t *testing.T, c net.Conn) *rawConn {
+func newRawConn(t testing.TB, c net.Conn) *rawConn {
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	return &rawConn{Conn: c, t: t, br: bufio.NewReader(c)}
 }
@@ -248,7 +248,7 @@ func (o *rawOrigin) connections() int {
 }
 
 // newOrigin is an origin with net/http's manners.
-func newOrigin(t *testing.T, h http.HandlerFunc) string {
+func newOrigin(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 // segmentLeast is the shortest time in which an origin makes a segment, an encoder that
 // hangs up at once and comes back included. So a sequence that has come to number n is n
 // times as old, and that is how long its playlists may be unseen.
-const segmentLeast = 100 * time.Millisecond
+const segmentLeast = 250 * time.Millisecond
 
 // patienceMost bounds that time, and epochs that nobody extends are forgotten after it.
 const patienceMost = time.Minute

@@ -75,14 +75,7 @@ func newPool(cfg Config, router *route.Router) *http.Transport {
 	return &http.Transport{
 		Proxy: nil, // never by the environment
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			c, err := router.Dial(ctx, addr)
-			if id, ok := ctx.Value(originKey{}).(string); ok && !errors.Is(err, context.Canceled) {
-				router.ReportDial(ctx, id, err)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("%w %s: %w", errDial, addr, err)
-			}
-			return c, nil
+			return dialOrigin(ctx, router, addr)
 		},
 		MaxIdleConnsPerHost:    cfg.IdlePerOrigin,
 		IdleConnTimeout:        30 * time.Second,
@@ -91,6 +84,18 @@ func newPool(cfg Config, router *route.Router) *http.Transport {
 		DisableCompression:     true, // bodies stay as they are
 		ReadBufferSize:         32 << 10,
 	}
+}
+
+// dialOrigin dials the origin of a context and tells the balancer how it went.
+func dialOrigin(ctx context.Context, router *route.Router, addr string) (net.Conn, error) {
+	c, err := router.Dial(ctx, addr)
+	if id, ok := ctx.Value(originKey{}).(string); ok && !errors.Is(err, context.Canceled) {
+		router.ReportDial(ctx, id, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", errDial, addr, err)
+	}
+	return c, nil
 }
 
 // newFiles returns the reverse proxy. It does the hop-by-hop work of RFC 9110.
@@ -156,12 +161,8 @@ func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 		if o.Endpoints.HTTP == "" {
 			return nil, fmt.Errorf("origin %s: %w", o.ID, route.ErrNoEndpoint)
 		}
-		out := r.WithContext(context.WithValue(ctx, originKey{}, o.ID))
-		u := *r.URL
-		u.Host = o.Endpoints.HTTP
-		out.URL = &u
 		f.asked = time.Now()
-		resp, err := s.pool.RoundTrip(out)
+		resp, err := s.askOrigin(r, o)
 		if err == nil {
 			f.origin = o
 			return resp, nil

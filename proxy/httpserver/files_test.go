@@ -76,8 +76,9 @@ func TestPlaylistAnswers(t *testing.T) {
 		{"hang-up", "GET", "", 502, errHungUp.Error() + "\n"},
 		{"not HTTP", "GET", "SSH-2.0\r\n\r\n", 502, "the origin could not be reached\n"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for i := range 2 * len(tests) {
+		tt, closer := tests[i/2], i%2 == 1
+		t.Run(fmt.Sprintf("%s, %v", tt.name, closer), func(t *testing.T) {
 			o := newRawOrigin(t, func(c *rawConn, _ string) {
 				answer, stuck := strings.CutSuffix(tt.answer, "...")
 				c.send(answer)
@@ -86,6 +87,7 @@ func TestPlaylistAnswers(t *testing.T) {
 				}
 			})
 			e := start(t, func(c *Config) { c.MaxPlaylist = 4096; c.FileTimeout = 300 * time.Millisecond }, o.addr)
+			e.closers.note(o.addr, closer)
 			resp, body := e.do(tt.method, "/live/a.m3u8")
 			if resp.StatusCode != tt.status || body != tt.body {
 				t.Errorf("got %d %q, want %d %q", resp.StatusCode, body, tt.status, tt.body)
@@ -199,7 +201,8 @@ func TestFilesByTheByte(t *testing.T) {
 	e := start(t, nil, o.addr)
 	// Bytes that net/http would escape, and a query that it would call malformed.
 	c := e.dial("GET /rec/\xe6\xb5\x81\"a.mp4?a=1;b&%zz HTTP/1.1\r\nHost: media.example:80\r\nRange: bytes=0-2\r\n\r\n")
-	if want, got := "GET /rec/\xe6\xb5\x81\"a.mp4?a=1;b&%zz HTTP/1.1\r\nHost: media.example:80\r\nRange: bytes=0-2\r\nX-Forwarded-For: 127.0.0.1\r\nX-Real-Ip: 127.0.0.1\r\n\r\n", <-heads; got != want {
+	const want = "GET /rec/\xe6\xb5\x81\"a.mp4?a=1;b&%zz HTTP/1.1\r\nHost: media.example:80\r\nRange: bytes=0-2\r\nX-Forwarded-For: 127.0.0.1\r\nX-Real-Ip: 127.0.0.1\r\n\r\n"
+	if got := <-heads; got != want {
 		t.Errorf("request\n%q, want\n%q", got, want)
 	}
 	resp, err := http.ReadResponse(c.br, nil)
@@ -214,6 +217,11 @@ func TestFilesByTheByte(t *testing.T) {
 	c.send("GET //live/a.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
 	if got := <-heads; !strings.HasPrefix(got, "GET //live/a.mp4 HTTP/1.1\r\n") {
 		t.Errorf("request %q", got)
+	}
+	// The origin said that it closes, so that was on a connection of its own; and it is the same there.
+	e.dial("GET /rec/\xe6\xb5\x81\"a.mp4?a=1;b&%zz HTTP/1.1\r\nHost: media.example:80\r\nRange: bytes=0-2\r\n\r\n")
+	if again := <-heads; again != want {
+		t.Errorf("request\n%q, before\n%q", again, want)
 	}
 }
 

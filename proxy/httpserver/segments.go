@@ -45,7 +45,7 @@ type SegmentStats struct {
 	Shared int64 // joined the fetch of another client
 	Misses int64 // began a fetch
 	Alone  int64 // misses whose answer could not be shared: its size, its headers, no room
-	// BytesIn came from origins to be shared. Held of them are in memory now.
+	// BytesIn are of segments that came whole. Held are in memory now, with playlists.
 	BytesIn, Held int64
 }
 
@@ -77,7 +77,8 @@ type fetch struct {
 	place   *list.Element // in kept
 	expiry  *time.Timer   // of a kept one
 
-	head chan struct{} // closed when the answer's head, in the following, has come
+	known bool          // head is closed; only of who fetches
+	head  chan struct{} // closed when the answer's head, in the following, has come
 	// Either err, or alone, or the others.
 	err    error
 	alone  *http.Response // cannot be shared: for the client that began it
@@ -174,6 +175,7 @@ func (c *segments) hand(f *fetch, resp *http.Response) bool {
 	c.stats.Alone++
 	c.unlink(f)
 	f.alone = resp
+	f.announce()
 	return f.leading
 }
 
@@ -182,9 +184,9 @@ func (c *segments) finish(f *fetch, keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.ended = true
-	f.mu.Lock()
-	c.stats.BytesIn += int64(f.come)
-	f.mu.Unlock()
+	if keep {
+		c.stats.BytesIn += int64(len(f.body))
+	}
 	left := time.Until(f.until)
 	if !keep || !f.linked || left <= 0 || c.limit == 0 {
 		c.unlink(f)
@@ -257,12 +259,22 @@ func (c *segments) Stats() SegmentStats {
 // answer makes the head and the size of the body known.
 func (f *fetch) answer(status int, header http.Header, size int64) {
 	f.status, f.header, f.body = status, header, make([]byte, size)
-	close(f.head)
+	f.announce()
 }
 
-// fail makes known that there is no answer.
-func (f *fetch) fail(err error) {
+// end makes the last n bytes of the body known, or why there are no more, or no answer.
+func (f *fetch) end(n int, err error) {
+	if f.known {
+		f.grow(n, err)
+		return
+	}
 	f.err = err
+	f.announce()
+}
+
+// announce makes the head known.
+func (f *fetch) announce() {
+	f.known = true
 	close(f.head)
 }
 

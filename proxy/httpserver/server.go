@@ -89,13 +89,14 @@ var errStopping = errors.New("the proxy is stopping")
 type Server struct {
 	listener.Set // HTTP and, with TLS, HTTPS
 
-	cfg    Config
-	router *route.Router
-	log    *slog.Logger
-	failed *quiet.Log // for failures, which come in floods
-	relay  *relay.Relay
-	files  *httputil.ReverseProxy
-	pool   *http.Transport
+	cfg     Config
+	router  *route.Router
+	log     *slog.Logger
+	failed  *quiet.Log // for failures, which come in floods
+	relay   *relay.Relay
+	files   *httputil.ReverseProxy
+	pool    *http.Transport
+	closers closers // origins for which it is of no use
 
 	segments *segments
 

@@ -105,54 +105,45 @@ func (s *Server) segmentRequest(r *http.Request, f *fileRequest, ft *fetch) *htt
 
 // runFetch fetches a segment for all that wait for it.
 func (s *Server) runFetch(ft *fetch, out *http.Request) {
-	var headed, complete bool
+	last, err := 0, errFetch // if there is a panic
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(p, out.RemoteAddr)
 		}
-		if !headed {
-			ft.fail(errFetch)
-		} else if !complete {
-			ft.grow(0, errFetch) // if nobody has said so yet
-		}
 		f := fileOf(out.Context())
-		again := complete && ft.status == http.StatusOK && f.origin.ID == ft.key.origin && f.origin.Service == ft.key.service
-		s.segments.finish(ft, again)
+		again := err == nil && ft.status == http.StatusOK && f.origin.ID == ft.key.origin && f.origin.Service == ft.key.service
+		s.segments.finish(ft, again) // before the last bytes are known: who has them leaves
+		ft.end(last, err)
 	}()
+	last, err = s.fetchInto(ft, out)
+}
+
+// fetchInto fetches a segment and makes it known as it comes, but for the last bytes.
+func (s *Server) fetchInto(ft *fetch, out *http.Request) (last int, err error) {
 	resp, err := s.roundTrip(out)
 	if err != nil {
-		headed = true
-		ft.fail(err)
-		return
+		return 0, err
 	}
 	if !forAll(resp) || !s.segments.reserve(ft, resp.ContentLength) {
-		headed, complete = true, true
-		mine := s.segments.hand(ft, resp)
-		close(ft.head)
-		if !mine {
+		if !s.segments.hand(ft, resp) {
 			resp.Body.Close()
 		}
-		return
+		return 0, nil
 	}
 	defer resp.Body.Close()
 	header.DropHopByHop(resp.Header)
 	if err := s.modify(resp); err != nil {
-		headed = true
-		ft.fail(err)
-		return
+		return 0, err
 	}
-	headed = true
 	ft.answer(resp.StatusCode, resp.Header, resp.ContentLength)
-	for at := 0; at < len(ft.body); {
-		n, err := resp.Body.Read(ft.body[at:])
-		at += n
-		if at < len(ft.body) && err != nil {
-			ft.grow(n, err)
-			return
+	for at := 0; at < len(ft.body); at += last {
+		ft.grow(last, nil)
+		last, err = resp.Body.Read(ft.body[at:])
+		if err != nil && at+last < len(ft.body) {
+			return last, err
 		}
-		ft.grow(n, nil)
 	}
-	complete = true
+	return last, nil
 }
 
 // forAll tells whether an answer may be given to other clients than the one that asked.

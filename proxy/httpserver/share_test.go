@@ -232,7 +232,7 @@ func TestSegmentErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var e *env
 			o := newHLSOrigin(t, func(w http.ResponseWriter, r *http.Request) {
-				eventually(t, "all wait", func() bool { return name == "unknown size" || e.Stats().RequestsActive >= together })
+				eventually(t, "all wait", func() bool { return name == "unknown size" || e.Stats().Segments.Shared == together-1 })
 				tt.serve(w, r)
 			})
 			e = start(t, func(c *Config) { c.FileTimeout = 300 * time.Millisecond }, o.addr)
@@ -267,7 +267,7 @@ func TestSegmentCut(t *testing.T) {
 				w.Header().Set("Content-Length", "9")
 				io.WriteString(w, "abc")
 				http.NewResponseController(w).Flush()
-				eventually(t, "both read", func() bool { return e.Stats().RequestsActive == 2 })
+				eventually(t, "both read", func() bool { return e.Stats().Segments.Shared == 1 })
 				serve(w, r)
 			})
 			e = start(t, func(c *Config) { c.FileTimeout = 300 * time.Millisecond }, o.addr)
