@@ -351,9 +351,10 @@ func TestPartitionOfOneProxy(t *testing.T) {
 // written back before anything new is decided.
 func TestRedisComesBackWithAnOldState(t *testing.T) {
 	s := redistest.Start(t)
-	long := func(c *Config) { c.Hold, c.Settle = 10*time.Minute, 3*time.Second }
-	a, b := open(t, s, long), open(t, s, long)
-	addOrigins(t, 8, a, b)
+	long := func(c *Config) { c.Hold, c.Settle = 10*time.Minute, 6*time.Second }
+	link := redistest.NewLink(t, s)
+	a := open(t, s, long, func(c *Config) { c.Addrs = []string{link.Addr()} })
+	addOrigins(t, 8, a)
 	pick(t, a, "early", balancer.Publish)
 	client := s.Client()
 	defer client.Close()
@@ -364,9 +365,11 @@ func TestRedisComesBackWithAnOldState(t *testing.T) {
 	for i := range 50 {
 		late = append(late, pick(t, a, fmt.Sprint("late", i), balancer.Publish))
 	}
+	link.Cut()
 	s.Kill()
 	s.Start()
-	c := open(t, s, long) // is there before the others have noticed
+	c := open(t, s, long) // is there before the other one has noticed
+	defer time.AfterFunc(time.Second, link.Mend).Stop()
 	for _, l := range late {
 		if p := pick(t, c, l.Stream.Name, balancer.Publish); p.Origin.ID != l.Origin.ID {
 			t.Fatalf("%s is on %s, a publisher is sent to %s", l.Stream.Name, l.Origin.ID, p.Origin.ID)

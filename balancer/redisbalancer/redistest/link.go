@@ -23,7 +23,7 @@ type Link struct {
 // NewLink is a way to s until the test ends.
 func NewLink(t testing.TB, s *Server) *Link {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func (l *Link) accept(all *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
-		up, err := net.Dial("unix", l.to)
+		up, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: l.to, Net: "unix"})
 		if err != nil {
 			_ = c.Close()
 			continue

@@ -64,7 +64,7 @@ func start(t testing.TB, first, args []string) *Server {
 // Start starts the server again after Kill, empty.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.cmd = exec.Command("redis-server", s.args...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), "redis-server", s.args...)
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, io.Discard
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
