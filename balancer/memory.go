@@ -65,8 +65,8 @@ type pin struct {
 	// refusedBy are the origins that the stream has left since then, each after it
 	// refused a publish.
 	refusedBy []string
-	idleSince  time.Time
-	idleAt     *list.Element // nil while it has sessions
+	idleSince time.Time
+	idleAt    *list.Element // nil while it has sessions
 }
 
 type routeKey struct {
