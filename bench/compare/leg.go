@@ -110,6 +110,10 @@ func (b *bed) usage(p *peer) (u usage, err error) {
 	return u, err
 }
 
+// drainWithin is for how long the window's frames may still arrive; nobody waits when
+// they have.
+const drainWithin = 10 * time.Second
+
 // lateLoad is how much behind its publishers may be in a run that says something.
 const lateLoad = 20 * time.Millisecond
 
@@ -154,7 +158,7 @@ func (b *bed) measure(ctx context.Context, p *peer, l *leg) (*load.Report, error
 	}
 	l.Goroutines = p.goroutines(ctx)
 	l.RSS, l.Descriptors, l.Threads = float64(held.RSS)/1e6, held.Descriptors, held.Threads
-	b.load.Drain(ctx, 3*time.Second)
+	b.load.Drain(ctx, drainWithin)
 	r := b.load.Report()
 
 	l.Seconds = b.seconds.Seconds()

@@ -26,6 +26,7 @@ type rtmpClient struct {
 
 	handshake []byte // S0 S1 S2 as far as they are there; nil when they are whole
 	chunks    *chunks
+	chunkSize int // of what is sent
 	streamID  uint32
 	running   bool
 	taken     uint32 // bytes since the handshake, modulo 2^32
@@ -48,7 +49,7 @@ func (c *rtmpClient) opened() {
 	hello[0] = 3
 	_, _ = rand.Read(hello[9:]) // never fails; any bytes would do
 	c.handshake = make([]byte, 0, 1+2*handshakeSize)
-	c.chunks = newChunks()
+	c.chunks, c.chunkSize = newChunks(), rtmp.DefaultChunkSize
 	c.conn.send(hello)
 }
 
@@ -64,7 +65,13 @@ func (c *rtmpClient) received(b []byte, now int64) error {
 		if c.handshake[0] != 3 {
 			return fmt.Errorf("%w: S0 is %d", rtmp.ErrVersion, c.handshake[0])
 		}
-		if err := c.sendCommand(c.handshake[1:1+handshakeSize], "connect", transactionConnect, amf0.Object{
+		hello := c.handshake[1 : 1+handshakeSize : 1+handshakeSize]
+		if c.publish {
+			// Before all else, as OBS does: a proxy that does not look at it later follows too.
+			hello = rtmp.AppendMessage(hello, rtmp.ControlMessage(rtmp.TypeSetChunkSize, publishChunk), c.chunkSize)
+			c.chunkSize = publishChunk
+		}
+		if err := c.sendCommand(hello, "connect", transactionConnect, amf0.Object{
 			{Key: "app", Value: c.target.app}, {Key: "type", Value: "nonprivate"},
 			{Key: "flashVer", Value: "FMLE/3.0 (compatible; srs-proxy bench)"}, {Key: "tcUrl", Value: c.target.tcURL},
 		}); err != nil {
@@ -78,7 +85,7 @@ func (c *rtmpClient) received(b []byte, now int64) error {
 	}
 	if c.window > 0 && c.taken-c.acked >= c.window {
 		c.acked = c.taken
-		c.conn.send(rtmp.AppendMessage(nil, rtmp.ControlMessage(rtmp.TypeAcknowledgement, c.acked), rtmp.DefaultChunkSize))
+		c.conn.send(rtmp.AppendMessage(nil, rtmp.ControlMessage(rtmp.TypeAcknowledgement, c.acked), c.chunkSize))
 	}
 	return nil
 }
@@ -93,7 +100,7 @@ func (c *rtmpClient) sendCommand(before []byte, name string, transaction float64
 	if err != nil {
 		return err
 	}
-	c.conn.send(rtmp.AppendMessage(before, m, rtmp.DefaultChunkSize))
+	c.conn.send(rtmp.AppendMessage(before, m, c.chunkSize))
 	return nil
 }
 

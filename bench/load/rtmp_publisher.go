@@ -36,8 +36,7 @@ func (r *rtmpPublisher) close(why error) { r.client.conn.close(why) }
 
 // accepted sends the configuration first.
 func (r *rtmpPublisher) accepted(now int64) {
-	b := rtmp.AppendMessage(nil, rtmp.ControlMessage(rtmp.TypeSetChunkSize, publishChunk), rtmp.DefaultChunkSize)
-	r.client.conn.send(rtmp.AppendMessage(b, r.message(sequenceHeader(), 0), publishChunk))
+	r.client.conn.send(rtmp.AppendMessage(nil, r.message(sequenceHeader(), 0), publishChunk))
 	r.start(now)
 }
 
