@@ -106,12 +106,12 @@ func TestMemory(t *testing.T) {
 // their calls are, so they are told to look when the model's do.
 func TestRedis(t *testing.T) {
 	server := redistest.Start(t)
-	o := testOptions(96, 3)
-	o.streams, o.players, o.churn = 960, 0, 0.002
+	o := testOptions(64, 3)
+	o.streams, o.players, o.churn = 640, 1, 0.002
 	var proxies []placer
 	var all []*redisbalancer.Redis
 	for range o.proxies {
-		b, err := redisbalancer.New(t.Context(), redisbalancer.Config{Addrs: []string{server.Addr}, Settle: time.Millisecond, Timeout: 20 * time.Second}, slog.New(slog.DiscardHandler))
+		b, err := redisbalancer.New(t.Context(), redisbalancer.Config{Addrs: []string{server.Addr}, Settle: time.Millisecond, Timeout: 20 * time.Second, OriginTTL: time.Hour}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
