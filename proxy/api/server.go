@@ -132,14 +132,7 @@ func (s *Server) Listen() error {
 // Run serves until ctx is cancelled and returns when all answers have ended. A
 // clean stop returns nil.
 func (s *Server) Run(ctx context.Context) error {
-	hs := &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: s.cfg.HeaderTimeout,
-		MaxHeaderBytes:    s.cfg.MaxHeader,
-		IdleTimeout:       s.cfg.IdleTimeout,
-		// What net/http has to say is about single clients: broken requests, hang-ups.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	hs := httplife.NewServer(s, httplife.Limits{Header: s.cfg.HeaderTimeout, HeaderBytes: s.cfg.MaxHeader, Idle: s.cfg.IdleTimeout}, s.log)
 	err := httplife.Serve(ctx, hs, s.Listeners(), s.stopping, s.cfg.StopTimeout)
 	if err != nil {
 		err = fmt.Errorf("serve the HTTP API on %s: %w", s.cfg.Listen, err)

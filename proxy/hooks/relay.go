@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"srs-proxy/proxy/httplife"
 	"srs-proxy/proxy/listener"
 )
 
@@ -117,15 +118,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		return nil
 	case <-r.listening:
 	}
-	hs := &http.Server{
-		Handler:           r,
-		ReadHeaderTimeout: headTimeout,
-		ReadTimeout:       headTimeout,
-		WriteTimeout:      headTimeout + callTimeout + headTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHead,
-		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
-	}
+	hs := httplife.NewServer(r, httplife.Limits{Header: headTimeout, HeaderBytes: maxHead, Idle: idleTimeout}, r.log)
+	hs.ReadTimeout, hs.WriteTimeout = headTimeout, headTimeout+callTimeout+headTimeout
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(r.ln) }()
 	select {

@@ -8,10 +8,30 @@ package httplife
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
 )
+
+// Limits of a client.
+type Limits struct {
+	Header      time.Duration // for the head of a request
+	HeaderBytes int           // of it
+	Idle        time.Duration // between two requests
+}
+
+// NewServer is a http.Server that logs nothing of single clients (broken requests,
+// hang-ups) above the level Debug.
+func NewServer(h http.Handler, l Limits, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: l.Header,
+		MaxHeaderBytes:    l.HeaderBytes,
+		IdleTimeout:       l.Idle,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
 
 // Serve serves on all listeners until ctx is cancelled or one of them fails, whose error
 // it returns. Then it calls stopping, gives the answers under way their grace, and

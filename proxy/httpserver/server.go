@@ -130,14 +130,7 @@ func (s *Server) Listen() error {
 // Run serves until ctx is cancelled, ends every session and returns when all of
 // its goroutines have. A clean stop returns nil.
 func (s *Server) Run(ctx context.Context) error {
-	hs := &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: s.cfg.HeaderTimeout,
-		MaxHeaderBytes:    s.cfg.MaxHeader,
-		IdleTimeout:       s.cfg.IdleTimeout,
-		// What net/http has to say is about single clients: broken requests, hang-ups.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	hs := httplife.NewServer(s, httplife.Limits{Header: s.cfg.HeaderTimeout, HeaderBytes: s.cfg.MaxHeader, Idle: s.cfg.IdleTimeout}, s.log)
 	// TLS is the listener's, which offers no HTTP/2: live streams take their connection
 	// over, which only HTTP/1.1 allows.
 	err := httplife.Serve(ctx, hs, s.Listeners(), func() { s.stopLive(errStopping) }, s.cfg.StopTimeout)

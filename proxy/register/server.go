@@ -169,16 +169,8 @@ func (s *Server) Close() error { return s.ln.Close() }
 
 // Run serves until ctx is cancelled, and returns when all answers have ended.
 func (s *Server) Run(ctx context.Context) error {
-	hs := &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      answerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		// What net/http has to say is about single clients: broken requests, hang-ups.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	hs := httplife.NewServer(s, httplife.Limits{Header: readTimeout, HeaderBytes: maxHeader, Idle: idleTimeout}, s.log)
+	hs.ReadTimeout, hs.WriteTimeout = readTimeout, answerTimeout
 	err := httplife.Serve(ctx, hs, []net.Listener{s.ln}, func() {}, stopTimeout)
 	s.handlers.Close()
 	if err != nil {
