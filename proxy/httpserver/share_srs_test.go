@@ -22,7 +22,7 @@ listen 127.0.0.1:RTMP;
 max_connections 200;
 http_server { enabled on; listen 127.0.0.1:HTTP; dir DIR/html; }
 vhost __defaultVhost__ {
-    hls { enabled on; hls_path DIR/html; hls_fragment 1; hls_window 10; hls_dispose 0; }
+    hls { enabled on; hls_path DIR/html; hls_fragment 1; hls_window 40; hls_dispose 0; }
     http_hooks { enabled on; on_play HOOK; }
 }
 `
@@ -67,7 +67,8 @@ func (v *viewer) poll() {
 	if resp.StatusCode != 200 {
 		return // SRS forgets who has not come for a while
 	}
-	for line := range strings.Lines(list) {
+	lines := strings.Split(strings.TrimSpace(list), "\n")
+	for _, line := range lines[max(0, len(lines)-12):] { // the newest half dozen: SRS deletes the oldest
 		line = strings.TrimSpace(line)
 		if !strings.HasPrefix(line, "#") && !v.seen[line] {
 			v.seen[line] = true
