@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,14 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 		if pcfg.Certs, err = certs.Open(cfg.TLS, log); err != nil {
 			return fmt.Errorf("certificate: %w", err)
 		}
+	}
+	if cfg.StaticFiles != "" {
+		pages, err := os.OpenRoot(cfg.StaticFiles) // no link leads out of it
+		if err != nil {
+			return fmt.Errorf("static files: %w", err)
+		}
+		defer func() { _ = pages.Close() }()
+		pcfg.Pages = http.FileServerFS(pages.FS())
 	}
 	in.proxy = proxy.New(pcfg, bal, log)
 	if err := in.listen(ctx); err != nil {

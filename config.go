@@ -114,6 +114,8 @@ type Config struct {
 	Redis redisConfig
 	// ShutdownDelay, DrainTimeout and QuitTimeout are the phases of the end.
 	ShutdownDelay, DrainTimeout, QuitTimeout time.Duration
+	// StaticFiles is the folder of web pages that are served over HTTP; "" for none.
+	StaticFiles string
 	// GoPprof is where Go's profiles are served; "" for nowhere.
 	GoPprof string
 

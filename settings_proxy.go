@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -98,6 +100,11 @@ func proxyOwnSettings() []setting {
 			apply: field(parseStaticOrigins, func(c *Config) *[]staticOrigin { return &c.Static }),
 		},
 		{
+			name: "static-files", env: "PROXY_STATIC_FILES", category: categoryListen,
+			usage: "serve the web pages in `DIR` over HTTP, beside streams; empty leaves what is no stream to the origins",
+			apply: field(parseFolder, func(c *Config) *string { return &c.StaticFiles }),
+		},
+		{
 			name: "shutdown-delay", env: "SRS_PROXY_SHUTDOWN_DELAY", category: categoryLimits, def: "0s",
 			usage: "when asked to stop, serve on for `DURATION` with /readyz saying no, so that load balancers notice",
 			apply: field(parseDuration(0, time.Hour), func(c *Config) *time.Duration { return &c.ShutdownDelay }),
@@ -118,6 +125,20 @@ func proxyOwnSettings() []setting {
 			apply: field(parseAddress, func(c *Config) *string { return &c.GoPprof }),
 		},
 	})
+}
+
+// parseFolder is parsePath for a folder that is there.
+func parseFolder(v string) (string, error) {
+	path, err := parsePath(v)
+	if err != nil || path == "" {
+		return path, err
+	}
+	if st, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("cannot be used (%w); give a folder", withoutPath(err))
+	} else if !st.IsDir() {
+		return "", errors.New("is no folder")
+	}
+	return path, nil
 }
 
 // parseQuitTimeout takes 0 for auto.
@@ -166,7 +187,7 @@ func elsewhere(command, name string) string {
 // startsProxy says that the bare command means `proxy`: the existing proxy has no
 // command line, and is told all by these variables.
 func startsProxy(env func(string) (string, bool)) bool {
-	names := []string{"PROXY_STATIC_FILES"}
+	var names []string
 	for _, s := range proxySettings("") {
 		names = append(names, s.env)
 	}

@@ -30,7 +30,7 @@ func TestProxySettings(t *testing.T) {
 	flags := map[string]string{
 		"system-api": "0.0.0.0:3020", "register-token": "abc,def", "register-allow": "10.0.0.0/8,2001:db8::1", "register-ttl": "7s",
 		"origin":         "rtmp=10.0.0.1:1935;name=b,rtmp=[2001:db8::1]:1936,http=10.0.0.2:8080",
-		"shutdown-delay": "3s", "drain-timeout": "4s", "quit-timeout": "5s", "go-pprof": "127.0.0.1:6060",
+		"shutdown-delay": "3s", "drain-timeout": "4s", "quit-timeout": "5s", "go-pprof": "127.0.0.1:6060", "static-files": "/tmp",
 	}
 	for _, s := range proxyOwnSettings() {
 		if _, ok := flags[s.name]; !ok && s.category != categoryRedis {
@@ -48,11 +48,11 @@ func TestProxySettings(t *testing.T) {
 			{endpoints: balancer.Endpoints{RTMP: "10.0.0.1:1935"}},
 			{name: "b", endpoints: balancer.Endpoints{RTMP: "[2001:db8::1]:1936", HTTP: "10.0.0.2:8080"}},
 		},
-		ShutdownDelay: 3 * time.Second, DrainTimeout: 4 * time.Second, QuitTimeout: 5 * time.Second, GoPprof: "127.0.0.1:6060",
+		ShutdownDelay: 3 * time.Second, DrainTimeout: 4 * time.Second, QuitTimeout: 5 * time.Second, GoPprof: "127.0.0.1:6060", StaticFiles: "/tmp",
 	}
 	got := Config{
 		SystemAPI: cfg.SystemAPI, Register: cfg.Register, RegisterTTL: cfg.RegisterTTL, Static: cfg.Static,
-		ShutdownDelay: cfg.ShutdownDelay, DrainTimeout: cfg.DrainTimeout, QuitTimeout: cfg.QuitTimeout, GoPprof: cfg.GoPprof,
+		ShutdownDelay: cfg.ShutdownDelay, DrainTimeout: cfg.DrainTimeout, QuitTimeout: cfg.QuitTimeout, GoPprof: cfg.GoPprof, StaticFiles: cfg.StaticFiles,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -69,6 +70,8 @@ type Config struct {
 	Shards    int           // event loops of each datagram protocol, see udp.Config
 	StreamIDs srt.StreamIDs // what SRT stream ids leave open
 	Access    access.Rules  // who may publish and play
+	// Pages answers over HTTP for what is no stream; nil leaves that to the origins.
+	Pages http.Handler
 	// Failed is told of each origin that could not be reached; it may be nil.
 	Failed func(originID string)
 
@@ -115,7 +118,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	candidates := candidate.New(candidate.Config{Fixed: cfg.Candidates, TCP: true}, log)
 	signalling := signal.New(signal.Config{TCP: true, Tickets: cfg.Tickets}, router, bal, media, candidates, log)
 	media.SetElsewhere(signalling)
-	web.RTC = signalling
+	web.RTC, web.Pages = signalling, cfg.Pages
 	rtmpConfig := rtmp.Config{Listen: cfg.RTMP, Listener: ln, Handshaking: cfg.Handshaking, RealIP: cfg.RealIPPrefix}
 	if cfg.Certs != nil {
 		rtmpConfig.ListenTLS, rtmpConfig.TLS = cfg.RTMPS, cfg.Certs.Server()

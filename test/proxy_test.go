@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -309,7 +310,11 @@ func TestExistingProxysEnvFile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in.command(cleanEnv("SRS_PROXY_STATE_DIR="+in.stateDir, "PROXY_GRACE_QUIT_TIMEOUT=1s"))
+	pages := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(pages, "player.html"), []byte("<p>player</p>"), 0o600), os.Symlink("/etc/passwd", filepath.Join(pages, "link.html"))); err != nil {
+		t.Fatal(err)
+	}
+	in.command(cleanEnv("SRS_PROXY_STATE_DIR="+in.stateDir, "PROXY_GRACE_QUIT_TIMEOUT=1s", "PROXY_STATIC_FILES="+pages))
 	in.cmd.Dir = dir
 	in.start()
 	o.run()
@@ -318,6 +323,16 @@ func TestExistingProxysEnvFile(t *testing.T) {
 	in.playFLV(t, "a").awaitFrames(t, 10, 15*time.Second)
 	if !o.has("a") {
 		t.Error("the default backend does not have the stream")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if r := get(t, ctx, "http://"+in.http()+"/player.html", nil); r.code != http.StatusOK || string(r.body) != "<p>player</p>" {
+		t.Errorf("a static page: %d %s", r.code, r.body)
+	}
+	for _, path := range []string{"/link.html", "/..%2f..%2fetc/passwd", "/none.html"} {
+		if r := get(t, ctx, "http://"+in.http()+path, nil); r.code == http.StatusOK || strings.Contains(string(r.body), "root:") {
+			t.Errorf("%s: %d %s", path, r.code, r.body)
+		}
 	}
 }
 

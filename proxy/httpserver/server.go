@@ -38,6 +38,9 @@ type Config struct {
 	Listener listener.Config
 	// RTC answers for /rtc/v1/, as SRS does on this port too; nil is not found.
 	RTC http.Handler
+	// Pages answers for what is neither a stream nor a part of one: web pages. nil leaves
+	// those to the origins.
+	Pages http.Handler
 	// ListenTLS is where the same is served with TLS; "" for nowhere.
 	ListenTLS string
 	TLS       *tls.Config
