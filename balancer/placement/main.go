@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := w.run(ctx); err != nil {
 		return err
 	}
-	return w.report.print(stdout, o, st.load(o))
+	return w.report.tell(stdout, o, st.load(o))
 }
 
 // simulation is a world on the model.

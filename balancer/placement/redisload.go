@@ -72,7 +72,7 @@ func (n operations) calls(o options) calls {
 	return c
 }
 
-func (l redisLoad) print(line func(string, ...any)) {
+func (l redisLoad) tell(line func(string, ...any)) {
 	if l.usual.sum() == 0 {
 		return
 	}

@@ -74,7 +74,7 @@ func (w *world) spread(of func(*originState) float64) (s spread, n int) {
 	return s, n
 }
 
-func (r *report) print(out io.Writer, o options, l redisLoad) error {
+func (r *report) tell(out io.Writer, o options, l redisLoad) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) } // Flush has the error
 	line("%d origins, %d proxies, %d streams of %g Mb/s with %d players each, %g %% of them end in a second, seed %d", o.origins, o.proxies, o.streams, o.mbps, o.players, 100*o.churn, o.seed)
@@ -90,6 +90,6 @@ func (r *report) print(out io.Writer, o options, l redisLoad) error {
 	line("streams moved, origin dead\t%d", r.cut)
 	line("streams moved, origin alive\t%d", r.moved)
 	line("sessions split, sent to the dead\t%d, %d", r.split, r.toDead)
-	l.print(line)
+	l.tell(line)
 	return t.Flush()
 }
