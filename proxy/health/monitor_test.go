@@ -28,6 +28,8 @@ type bench struct {
 	mu  sync.Mutex // guards the following
 	how map[string]finding
 	any func() finding // for all, instead
+	// takes is how long each answer takes.
+	takes time.Duration
 }
 
 // within runs a test with its own clock.
@@ -42,7 +44,9 @@ func within(t *testing.T, cfg Config, test func(b *bench)) {
 			if b.any != nil {
 				f = b.any()
 			}
+			takes := b.takes
 			b.mu.Unlock()
+			time.Sleep(takes)
 			if f.err != nil && !f.gone {
 				time.Sleep(b.m.cfg.Timeout)
 			}
@@ -169,6 +173,7 @@ func TestRecheck(t *testing.T) {
 		checks := 0
 		b.mu.Lock()
 		b.any = func() finding { checks++; return finding{} }
+		b.takes = 100 * time.Microsecond // during which all of these come
 		b.mu.Unlock()
 		for range 100 {
 			b.m.Recheck(addr(1))
@@ -180,7 +185,7 @@ func TestRecheck(t *testing.T) {
 			t.Errorf("%d checks", checks)
 		}
 		b.mu.Lock()
-		b.any = nil
+		b.any, b.takes = nil, 0
 		b.mu.Unlock()
 		b.answer(1, finding{err: errRefused, gone: true})
 		b.m.Recheck(addr(1))

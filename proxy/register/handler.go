@@ -58,8 +58,6 @@ type answer struct {
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {
-	// The rest of a body that is refused is not worth reading.
-	w.Header().Set("Connection", "close")
 	write(w, status, answer{Code: status, Error: why})
 }
 
