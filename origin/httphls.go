@@ -27,6 +27,9 @@ type hlsViewers struct {
 	all map[string]*hlsViewer
 }
 
+// viewerID is how many letters or digits name a viewer.
+const viewerID = 8
+
 type hlsViewer struct {
 	client *client
 	seen   time.Time
@@ -37,16 +40,20 @@ func (v *hlsViewers) init(h *hub, expiry time.Duration, limit int) {
 	v.hub, v.expiry, v.max, v.all = h, max(expiry, 10*time.Second), limit, make(map[string]*hlsViewer)
 }
 
-// admit makes a viewer. Past the bound there is none, and the stream plays
-// uncounted.
-func (v *hlsViewers) admit(c *client) (id string, ok bool) {
+// admit makes a viewer, of the id that it had at an origin before if it brings one, as SRS
+// does: its player asks for that playlist again and again. Past the bound there is none,
+// and the stream plays uncounted.
+func (v *hlsViewers) admit(c *client, had string) (id string, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.all) >= v.max {
 		return "", false
 	}
 	viewer := &hlsViewer{client: c, seen: time.Now()}
-	c.id, c.meter = randomID(8), &meter{}
+	c.id, c.meter = had, &meter{}
+	if len(had) != viewerID || v.all[had] != nil || !iceChars(had) {
+		c.id = randomID(viewerID)
+	}
 	c.kill = func(error) { v.kick(c.id) }
 	if _, err := v.hub.join(c, false); err != nil {
 		return "", false
@@ -113,7 +120,7 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, key strea
 		return
 	}
 	if !known && r.Method == http.MethodGet {
-		if id, ok := o.hls.admit(httpClient(r, key, typeHLSPlay, ".m3u8")); ok {
+		if id, ok := o.hls.admit(httpClient(r, key, typeHLSPlay, ".m3u8"), ctx); ok {
 			query.Del("hls_ctx")
 			o.writePlaylist(w, nil, masterPlaylist(r.URL, id, query))
 			return
