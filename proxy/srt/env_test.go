@@ -19,7 +19,13 @@ import (
 	"srs-proxy/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// gosrt's client, after a dial that was refused or gave up: its reader and its timer
+	// wait for somebody who has gone.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func1"),
+		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func3"))
+}
 
 // patience is how long a test waits for what has to come, on a busy machine.
 const patience = 20 * time.Second

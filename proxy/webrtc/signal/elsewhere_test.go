@@ -294,7 +294,10 @@ func TestFloodOfUnknownUsernames(t *testing.T) {
 	if n := loads() - reads; n != 0 {
 		t.Errorf("%d reads for tickets", n)
 	}
-	if st := p.media.Stats(); st.Sessions != 0 || st.Added != 0 || len(p.sessions) != 0 {
+	p.mu.Lock()
+	left := len(p.sessions)
+	p.mu.Unlock()
+	if st := p.media.Stats(); st.Sessions != 0 || st.Added != 0 || left != 0 {
 		t.Errorf("something is left: %+v", st)
 	}
 	client.ask(check(t, issued, issuedPwd))
