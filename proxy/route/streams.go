@@ -18,22 +18,42 @@ type streams struct {
 // attendance is who is there for one stream.
 type attendance struct {
 	publishers []publisher // oldest first
-	players    map[any]player
+	players    map[any]place
+}
+
+// place is where a session is.
+type place struct {
+	origin string
+	pin    uint64
+	moved  func() // nil if it does not want to know, or does
 }
 
 type publisher struct {
+	place
 	session  any // *Conn or *Held
 	client   netip.Addr
-	origin   string
-	pin      uint64
 	accepted bool
-	moved    func() // nil if it does not want to know
 }
 
-type player struct {
-	origin string
-	pin    uint64
-	moved  func()
+// endPlayers tells the players who are at such a place that they have to leave it.
+func (a *attendance) endPlayers(at func(place) bool) {
+	for session, p := range a.players {
+		if at(p) {
+			delete(a.players, session)
+			go p.moved()
+		}
+	}
+}
+
+// end tells the publishers too.
+func (a *attendance) end(at func(place) bool) {
+	a.endPlayers(at)
+	for i, p := range a.publishers {
+		if p.moved != nil && at(p.place) {
+			a.publishers[i].moved = nil
+			go p.moved()
+		}
+	}
 }
 
 // Publishes says that a client publishes the stream of c's lease, until c closes.
@@ -54,7 +74,7 @@ func (s *streams) publish(l balancer.Lease, session any, client netip.Addr, move
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.attendanceLocked(l.Stream)
-	a.publishers = append(a.publishers, publisher{session: session, client: client, origin: l.Origin.ID, pin: l.Pin, moved: moved})
+	a.publishers = append(a.publishers, publisher{place: place{l.Origin.ID, l.Pin, moved}, session: session, client: client})
 }
 
 // leave tells all who are on a pin that the balancer has given up because the stream is
@@ -62,21 +82,8 @@ func (s *streams) publish(l balancer.Lease, session any, client netip.Addr, move
 func (s *streams) leave(of balancer.Stream, pin uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.byStream[of]
-	if a == nil {
-		return
-	}
-	for session, p := range a.players {
-		if p.pin == pin {
-			delete(a.players, session)
-			go p.moved()
-		}
-	}
-	for i, p := range a.publishers {
-		if p.pin == pin && p.moved != nil {
-			a.publishers[i].moved = nil
-			go p.moved()
-		}
+	if a := s.byStream[of]; a != nil {
+		a.end(func(p place) bool { return p.pin == pin })
 	}
 }
 
@@ -87,18 +94,7 @@ func (r *Router) Abandon(originID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.byStream {
-		for session, p := range a.players {
-			if p.origin == originID {
-				delete(a.players, session)
-				go p.moved()
-			}
-		}
-		for i, p := range a.publishers {
-			if p.origin == originID && p.moved != nil {
-				a.publishers[i].moved = nil
-				go p.moved()
-			}
-		}
+		a.end(func(p place) bool { return p.origin == originID })
 	}
 }
 
@@ -114,12 +110,7 @@ func (s *streams) accept(l balancer.Lease, session any) {
 			a.publishers[i].accepted = true
 		}
 	}
-	for session, p := range a.players {
-		if p.pin < l.Pin {
-			delete(a.players, session)
-			go p.moved()
-		}
-	}
+	a.endPlayers(func(p place) bool { return p.pin < l.Pin })
 }
 
 // play notes a player. One that was placed before the stream moved and comes here
@@ -134,9 +125,9 @@ func (s *streams) play(l balancer.Lease, session any, moved func()) {
 		return
 	}
 	if a.players == nil {
-		a.players = make(map[any]player)
+		a.players = make(map[any]place)
 	}
-	a.players[session] = player{l.Origin.ID, l.Pin, moved}
+	a.players[session] = place{l.Origin.ID, l.Pin, moved}
 }
 
 func (s *streams) attendanceLocked(of balancer.Stream) *attendance {

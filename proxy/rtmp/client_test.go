@@ -174,6 +174,16 @@ type originConn struct {
 	received bytes.Buffer
 }
 
+// await reads until a message of that type.
+func (o *originConn) await(kind uint8) (rtmp.Message, error) {
+	for {
+		m, err := o.in.ReadMessage()
+		if err != nil || m.Type == kind {
+			return m, err
+		}
+	}
+}
+
 // next reads until a command.
 func (o *originConn) next() (rtmp.Command, rtmp.Message, error) {
 	for {

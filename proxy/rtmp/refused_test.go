@@ -75,15 +75,10 @@ func TestReturningPublisherIsNotRefused(t *testing.T) {
 			return
 		}
 		_ = o.w.WriteMessage(rtmp.StatusMessage(1, "status", "NetStream.Publish.Start", "go"))
-		for {
-			m, err := o.in.ReadMessage()
-			if err != nil {
-				return
-			}
-			if m.Type == rtmp.TypeVideo {
-				media <- m.Payload
-			}
+		if m, err := o.await(rtmp.TypeVideo); err == nil {
+			media <- m.Payload
 		}
+		_, _ = io.Copy(io.Discard, o.conn)
 	})
 	r := newRig(t, Config{}, first.addr, second.addr)
 	busy := balancer.Origin{ID: "origin-1", Endpoints: balancer.Endpoints{RTMP: second.addr}, Load: balancer.Load{CPU: 0.9}}

@@ -29,15 +29,8 @@ func TestReplayIsVerbatim(t *testing.T) {
 					return
 				}
 				_ = o.w.WriteMessage(rtmp.StatusMessage(1, "status", "NetStream.Publish.Start", "go"))
-				for {
-					m, err := o.in.ReadMessage()
-					if err != nil {
-						break
-					}
-					if m.Type == rtmp.TypeDataAMF0 {
-						received <- bytes.Clone(o.received.Bytes())
-						return
-					}
+				if _, err := o.await(rtmp.TypeDataAMF0); err == nil {
+					received <- bytes.Clone(o.received.Bytes())
 				}
 			})
 			r := newRig(t, Config{}, o.addr)
@@ -84,15 +77,10 @@ func TestOtherStreamID(t *testing.T) {
 		_ = o.w.SetChunkSize(4000)
 		_ = o.w.WriteMessage(rtmp.UserControlMessage(rtmp.EventStreamBegin, 5))
 		_ = o.w.WriteMessage(rtmp.StatusMessage(5, "status", "NetStream.Publish.Start", "go"))
-		for {
-			m, err := o.in.ReadMessage()
-			if err != nil {
-				return
-			}
-			if m.Type == rtmp.TypeVideo {
-				media <- m
-			}
+		if m, err := o.await(rtmp.TypeVideo); err == nil {
+			media <- m
 		}
+		_, _ = io.Copy(io.Discard, o.conn)
 	})
 	r := newRig(t, Config{}, o.addr)
 	c := dial(t, r.addr())
