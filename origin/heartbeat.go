@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -69,7 +70,7 @@ func (o *Origin) heartbeat(ctx context.Context, client *http.Client) error {
 		b.IP = localIP()
 	}
 	if hb.Ports {
-		b.RTMP, b.HTTP, b.API = o.cfg.RTMPListen, o.cfg.HTTPListen, o.cfg.APIListen
+		b.RTMP, b.HTTP, b.API = barePorts(o.cfg.RTMPListen), barePorts(o.cfg.HTTPListen), barePorts(o.cfg.APIListen)
 		b.SRT = endpoint(b.SRT, "udp", o.cfg.SRT.Listen)
 		b.RTC = endpoint(endpoint(b.RTC, "udp", o.cfg.RTC.Listen), "tcp", o.cfg.RTC.TCPListen)
 	}
@@ -94,6 +95,19 @@ func (o *Origin) heartbeat(ctx context.Context, client *http.Client) error {
 		return fmt.Errorf("answered %s", resp.Status)
 	}
 	return nil
+}
+
+// barePorts are listeners in the form that SRS has for TCP: what its config says, which
+// is a port alone where it listens at all addresses. Some proxies take nothing else.
+func barePorts(listeners []string) []string {
+	all := make([]string, len(listeners))
+	for i, l := range listeners {
+		all[i] = l
+		if addr, err := netip.ParseAddrPort(l); err == nil && addr.Addr().IsUnspecified() {
+			all[i] = strconv.Itoa(int(addr.Port()))
+		}
+	}
+	return all
 }
 
 // endpoint adds a listener in the form that SRS has for those with a protocol.

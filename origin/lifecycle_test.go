@@ -64,6 +64,10 @@ func TestHeartbeat(t *testing.T) {
 		}
 	}
 
+	if got := fmt.Sprint(barePorts([]string{"0.0.0.0:1935", "[::]:1936", "127.0.0.1:1937", ":1938"})); got != "[1935 1936 127.0.0.1:1937 :1938]" {
+		t.Errorf("listeners are told as %s", got)
+	}
+
 	fail.Store(true)
 	o.await("warning", func() bool { return strings.Contains(o.logs.String(), "level=WARN msg=heartbeat") })
 	fail.Store(false)
