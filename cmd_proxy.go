@@ -162,7 +162,6 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 		in.close()
 		return err
 	}
-	runtime.SetProcs(len(in.setup.cpus.Proxy) + in.proxy.Loops())
 	in.welcome()
 	return in.run(ctx)
 }

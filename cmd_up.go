@@ -126,7 +126,7 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 		in.proxy.Close()
 		return interrupted(ctx, in.setup.explainCgroups(err))
 	}
-	if err := errors.Join(in.control.Listen(), in.pin(in.setup.cpus.Proxy)); err != nil {
+	if err := errors.Join(in.control.Listen(), runtime.PinSelf(in.setup.cpus.Proxy)); err != nil {
 		in.sup.Close()
 		in.hooks.Close()
 		in.proxy.Close()
@@ -135,13 +135,6 @@ func (p *program) up(ctx context.Context, src sources, cfg *resolved) error {
 	go in.hurryOn(ended)
 	go in.reloadOnSignal(ctx, ended)
 	return in.run(ctx)
-}
-
-// pin keeps this process on the proxy's CPUs, and lets as many threads run there
-// as that many CPUs and the relay need.
-func (in *instance) pin(cpus runtime.CPUSet) error {
-	runtime.SetProcs(len(cpus) + in.proxy.Loops())
-	return runtime.PinSelf(cpus)
 }
 
 // run ends when the context does, or when a part fails. Origins outlive the

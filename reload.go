@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"srs-proxy/runtime"
 	"srs-proxy/supervisor"
 )
 
@@ -131,7 +132,7 @@ func (in *instance) reloadUntold(ctx context.Context, dry bool) (reloadReport, e
 	in.proxy.Adjust(next.proxyConfig(served))
 	in.level.Set(cfg.LogLevel)
 	if changed(report.Changes, "proxy-cpus") {
-		err = in.pin(next.cpus.Proxy)
+		err = runtime.PinSelf(next.cpus.Proxy)
 	}
 	cfg.keep(old.cfg, report.Changes)
 	in.become(next)

@@ -232,9 +232,6 @@ func (p *Proxy) Drain() error {
 	return errors.Join(p.rtmp.Drain(), p.http.Drain(), p.api.Drain())
 }
 
-// Loops is how many threads relay TCP sessions.
-func (p *Proxy) Loops() int { return max(1, p.cfg.Loops) }
-
 // Close frees the addresses of a proxy that will not Run.
 func (p *Proxy) Close() {
 	p.rtmp.Close()

@@ -4,8 +4,6 @@ import goruntime "runtime"
 
 // SetProcs lets n threads run Go code at once, and ends Go's own following of the
 // affinity. The built-in origin sets 1: like SRS it is one thread's worth of work.
-// The proxy sets one for each of its CPUs and one more for each of its relay loops,
-// which keep theirs while they wait.
 func SetProcs(n int) {
 	if n > 0 {
 		goruntime.GOMAXPROCS(n)

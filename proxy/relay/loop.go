@@ -4,20 +4,11 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// batch is how many ready sockets one wait reports. busyWait is how long a loop that
-// has just had work keeps its processor while it waits for more: at media rates
-// more comes within a millisecond, and a wait that the scheduler knows of costs twice
-// as much as the relaying itself.
-const (
-	batch    = 128
-	busyWait = 4 * time.Millisecond
+	"srs-proxy/proxy/epoll"
 )
 
 // end is one socket of a pair.
@@ -54,7 +45,7 @@ type loop struct {
 	orders  []order
 	made    bool // there are epoll and wake
 	closed  bool // they go with the last pair
-	epoll   int
+	epoll   *epoll.Set
 	wake    int // an eventfd: there are orders
 
 	// The following belong to the goroutine.
@@ -63,8 +54,8 @@ type loop struct {
 	freed   []int  // since the last wait: the events at hand may still name them
 	closing map[*Pair]struct{}
 	next    time.Time // of the deadlines of closing
+	alarm   time.Time // the deadline of epoll
 	pipes   pipePool
-	events  [batch]unix.EpollEvent
 	trash   []byte
 }
 
@@ -109,18 +100,17 @@ func (l *loop) orderLocked(p *Pair, do func(*loop, *Pair)) {
 }
 
 func (l *loop) make() (err error) {
-	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return fmt.Errorf("epoll: %w", err)
+	if l.epoll, err = epoll.New(); err != nil {
+		return err
 	}
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		unix.Close(l.epoll)
+		l.epoll.Close()
 		return fmt.Errorf("eventfd: %w", err)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN}
-	if err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.wake, &ev); err != nil {
-		unix.Close(l.epoll)
+	if err = l.epoll.Add(l.wake, unix.EPOLLIN, 0); err != nil {
+		l.epoll.Close()
 		unix.Close(l.wake)
-		return fmt.Errorf("epoll: %w", err)
+		return err
 	}
 	l.made = true
 	l.ends = []*end{nil}
@@ -138,18 +128,15 @@ func (l *loop) close() {
 }
 
 func (l *loop) closeLocked() {
-	unix.Close(l.epoll)
+	l.epoll.Close()
 	unix.Close(l.wake)
 	l.made = false
 	l.pipes.close()
 }
 
 func (l *loop) run() {
-	busy := false
 	for {
-		n := l.wait(busy)
-		busy = n > 0
-		for _, ev := range l.events[:max(n, 0)] {
+		for _, ev := range l.wait() {
 			if e := l.ends[ev.Fd]; e != nil {
 				l.serve(e, ev.Events)
 			}
@@ -163,26 +150,14 @@ func (l *loop) run() {
 	}
 }
 
-// wait returns how many events there are. A short wait keeps the processor of Go's
-// scheduler; the runtime's preemption signal interrupts it, so that a garbage
-// collection is not held up. A long one gives it back.
-func (l *loop) wait(busy bool) int {
-	timeout := -1
-	if !l.next.IsZero() {
-		timeout = int(max(0, time.Until(l.next)).Milliseconds()) + 1
+// wait returns the events, none when a deadline is over.
+func (l *loop) wait() []unix.EpollEvent {
+	if l.alarm != l.next {
+		l.alarm = l.next
+		_ = l.epoll.SetDeadline(l.alarm) // fails only on a closed one
 	}
-	if !busy {
-		n, _ := unix.EpollWait(l.epoll, l.events[:], timeout) // EINTR is no event
-		return n
-	}
-	if short := int(busyWait.Milliseconds()); timeout < 0 || timeout > short {
-		timeout = short
-	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), batch, uintptr(timeout), 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
+	events, _ := l.epoll.Wait() // the deadline's error is news to nobody
+	return events
 }
 
 // obey carries out the orders. It reports whether the loop goes on.
@@ -224,16 +199,11 @@ func (l *loop) attach(p *Pair) {
 			l.ends = append(l.ends, e)
 		}
 		e.mask = e.want()
-		if err := l.watch(unix.EPOLL_CTL_ADD, e); err != nil {
-			e.in.fail(fmt.Errorf("epoll: %w", err))
+		if err := l.epoll.Add(e.fd, e.mask, e.index); err != nil {
+			e.in.fail(err)
 		}
 	}
 	l.settle(p)
-}
-
-func (l *loop) watch(op int, e *end) error {
-	ev := unix.EpollEvent{Events: e.mask, Fd: int32(e.index)}
-	return unix.EpollCtl(l.epoll, op, e.fd, &ev)
 }
 
 // release lets the origin's bytes flow.
@@ -283,8 +253,8 @@ func (l *loop) settle(p *Pair) {
 		e := &p.ends[i]
 		if want := e.want(); want != e.mask {
 			e.mask = want
-			if err := l.watch(unix.EPOLL_CTL_MOD, e); err != nil {
-				e.in.fail(fmt.Errorf("epoll: %w", err))
+			if err := l.epoll.Change(e.fd, want, e.index); err != nil {
+				e.in.fail(err)
 				l.finish(p)
 				return
 			}
@@ -328,7 +298,7 @@ func (l *loop) finish(p *Pair) {
 		l.ends[e.index] = nil
 		l.freed = append(l.freed, e.index)
 		// While the prologue runs, the connection keeps the socket in the epoll.
-		_ = l.watch(unix.EPOLL_CTL_DEL, e)
+		_ = l.epoll.Remove(e.fd)
 	}
 	p.closeSockets()
 	delete(l.closing, p)

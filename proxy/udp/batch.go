@@ -40,14 +40,15 @@ func newInbox() *inbox {
 }
 
 // receive takes what waits in a socket, up to a batch, without waiting for more. What
-// was received before is gone. An error stands for no datagram.
+// was received before is gone. An error stands for no datagram. Go's scheduler is not
+// told of this call, nor of those that send (package epoll says why).
 func (in *inbox) receive(fd int) (int, unix.Errno) {
 	for i := range in.msgs {
 		m := &in.msgs[i]
 		m.Namelen = uint32(unsafe.Sizeof(in.envelopes[i].name))
 		m.SetControllen(int(unsafe.Sizeof(in.envelopes[i].control)))
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.msgs)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.msgs)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -107,7 +108,7 @@ func (out *outbox) flush(fd int) (sent int) {
 // would be late anyway.
 func (out *outbox) send(fd int, msgs []mmsghdr) (sent int) {
 	for i := 0; i < len(msgs); {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[i])), uintptr(len(msgs)-i), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[i])), uintptr(len(msgs)-i), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			for _, m := range msgs[i : i+int(n)] {

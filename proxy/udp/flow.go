@@ -69,7 +69,7 @@ func (f *Flow) connect() error {
 	if err != nil {
 		return err
 	}
-	if err := f.shard.watch(fd); err != nil {
+	if err := f.shard.epoll.Add(fd, unix.EPOLLIN, fd); err != nil {
 		unix.Close(fd)
 		return err
 	}

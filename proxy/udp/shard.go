@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"srs-proxy/proxy/epoll"
 )
 
 // Shard is one event loop with its sockets:
@@ -19,7 +21,7 @@ import (
 //	       ├ ticks     ─▶ Handler.Tick
 //	       └ wake      ─▶ posted functions, the end
 //
-// The epoll descriptor itself is in Go's netpoller: a shard that waits holds no thread.
+// A shard that waits holds no thread.
 type Shard struct {
 	server *Server
 	index  int
@@ -27,15 +29,13 @@ type Shard struct {
 
 	public, wildcard, ticks, wake int
 	wildcardPort                  uint16
-	epoll                         *os.File
-	epollFD                       int
+	epoll                         *epoll.Set
 
 	counters counters
 
 	// What follows belongs to the shard's goroutine.
 	now       time.Time
 	tick      time.Duration
-	events    [batchSize]unix.EpollEvent
 	in        *inbox
 	toClients outbox
 	toOrigins outbox
@@ -45,7 +45,6 @@ type Shard struct {
 	bySource  map[uint32]*Flow // by the session's address
 	bySocket  map[int]*Flow
 	complaint time.Time // when a panic was last logged
-	err       error     // why the loop ended, if not by stop
 
 	mu       sync.Mutex // guards the following fields
 	posted   []func()
@@ -56,7 +55,7 @@ type Shard struct {
 // newShard opens everything, or nothing.
 func (s *Server) newShard(index int, addr *net.UDPAddr, family, port int) (_ *Shard, err error) {
 	sh := &Shard{
-		server: s, index: index, tick: s.cfg.Tick, public: -1, wildcard: -1, ticks: -1, wake: -1, epollFD: -1,
+		server: s, index: index, tick: s.cfg.Tick, public: -1, wildcard: -1, ticks: -1, wake: -1,
 		in: newInbox(), bySource: make(map[uint32]*Flow), bySocket: make(map[int]*Flow),
 	}
 	defer func() {
@@ -84,11 +83,11 @@ func (s *Server) newShard(index int, addr *net.UDPAddr, family, port int) (_ *Sh
 	if sh.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err := sh.openEpoll(); err != nil {
+	if sh.epoll, err = epoll.New(); err != nil {
 		return nil, err
 	}
 	for _, fd := range []int{sh.public, sh.wildcard, sh.ticks, sh.wake} {
-		if err := sh.watch(fd); err != nil {
+		if err := sh.epoll.Add(fd, unix.EPOLLIN, fd); err != nil {
 			return nil, err
 		}
 	}
@@ -126,27 +125,6 @@ func (sh *Shard) TickEvery(period time.Duration) {
 	sh.tick = period
 }
 
-// openEpoll makes the set and puts it into the netpoller, which os.NewFile does with
-// a descriptor that does not block.
-func (sh *Shard) openEpoll() error {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return os.NewSyscallError("fcntl", err)
-	}
-	sh.epollFD = fd
-	sh.epoll = os.NewFile(uintptr(fd), "epoll")
-	return nil
-}
-
-func (sh *Shard) watch(fd int) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(sh.epollFD, unix.EPOLL_CTL_ADD, fd, &ev))
-}
-
 // Index numbers the shards from 0; it is where a protocol keeps what is the shard's own.
 func (sh *Shard) Index() int { return sh.index }
 
@@ -182,45 +160,26 @@ func (sh *Shard) wakeLocked() {
 	_, _ = unix.Write(sh.wake, one[:]) // fails only if it is at its limit: awake
 }
 
-// run is the shard's goroutine.
+// run is the shard's goroutine. The set is level-triggered: what is left in a socket
+// after a batch comes back in the next round, so that no socket keeps the others
+// waiting.
 func (sh *Shard) run() error {
-	rc, err := sh.epoll.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("UDP shard %d: %w", sh.index, err)
-	}
-	if err := rc.Read(sh.work); err != nil {
-		return fmt.Errorf("UDP shard %d: %w", sh.index, err)
-	}
-	return sh.err
-}
-
-// work handles what is ready until nothing is, and then has itself called again when
-// something is (false), or ends the loop (true). The set is level-triggered: what is
-// left in a socket after a batch comes back in the next round, so that no socket
-// keeps the others waiting.
-func (sh *Shard) work(fd uintptr) bool {
 	for {
-		n, err := unix.EpollWait(int(fd), sh.events[:], 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			sh.err = fmt.Errorf("UDP shard %d: %w", sh.index, os.NewSyscallError("epoll_wait", err))
-			return true
-		case n == 0:
-			return false
+		events, err := sh.epoll.Wait()
+		if err != nil {
+			return fmt.Errorf("UDP shard %d: %w", sh.index, err)
 		}
 		sh.now = time.Now()
 		woken := false
-		for i := range sh.events[:n] {
-			if fd := int(sh.events[i].Fd); fd == sh.wake {
+		for i := range events {
+			if fd := int(events[i].Fd); fd == sh.wake {
 				woken = true // last, because it may close what else is ready
 			} else {
 				sh.serve(fd)
 			}
 		}
 		if woken && sh.runPosted() {
-			return true
+			return nil
 		}
 	}
 }
