@@ -53,6 +53,8 @@ const (
 	periodsPerHello = 10
 	// Orphans of origins that live are few, and their zombies cost a pid.
 	ticksPerReap = 5 * ticksPerPeriod
+	// The kernel takes longer to render /proc/PID/stat than the API to answer.
+	ticksPerSample = 2 * ticksPerPeriod
 )
 
 func newHealth(cfg Config, log *slog.Logger) *health {
@@ -124,7 +126,7 @@ func (h *health) run(ctx context.Context) {
 // takes samples and reaps too. A tick that is late still looks at the sockets,
 // which show what came meanwhile.
 func (h *health) tick(now time.Time, late bool, n int) {
-	sample, reap := n%ticksPerPeriod == 0, n%ticksPerReap == 0
+	sample, reap := n%ticksPerSample == 0, n%ticksPerReap == 0
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	missing := 0
