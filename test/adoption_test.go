@@ -62,7 +62,7 @@ func TestAdoption(t *testing.T) {
 
 // again is the same command once more, for after the instance's end.
 func (in *instance) again() *instance {
-	next := &instance{t: in.t, args: in.args, stateDir: in.stateDir, ports: in.ports, ended: make(chan struct{}), pids: make(map[int]bool)}
+	next := &instance{t: in.t, args: in.args, stateDir: in.stateDir, ports: in.ports, on: in.on, ended: make(chan struct{}), pids: make(map[int]bool)}
 	next.cmd = exec.Command(suite.binary, next.args...)
 	next.cmd.Env = cleanEnv()
 	next.cmd.Stdout, next.cmd.Stderr = &next.out, &next.err

@@ -10,6 +10,7 @@
 //
 //	SRS_BINARY=/path/to/srs   run everything with SRS in place of the built-in origin
 //	SRS_PROXY_E2E_FULL=1      the heavy tests too (128 origins)
+//	SRS_PROXY_FAULTS=1        faults of Redis and of origins at full length
 //	SRS_PROXY_E2E_RACE=1      build the program with the race detector
 //
 // It does not look inside the program: what it knows of it is the command line.

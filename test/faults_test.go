@@ -9,22 +9,28 @@ import (
 	"time"
 )
 
-// crowd are streams over all origins, with a player each over RTMP and HTTP-FLV.
+// crowd are streams over all origins, with a player each over RTMP and HTTP-FLV through
+// each instance.
 type crowd struct {
 	in      *instance
 	pubs    map[string]*publisher
 	players map[string][]*player
 }
 
-func newCrowd(t *testing.T, in *instance, streams int) *crowd {
+// newCrowd publishes through one instance after the other. Of what asks an instance, the
+// first is meant.
+func newCrowd(t *testing.T, in *instance, streams int, more ...*instance) *crowd {
 	t.Helper()
+	all := append([]*instance{in}, more...)
 	c := &crowd{in, make(map[string]*publisher), make(map[string][]*player)}
 	for i := range streams {
 		name := fmt.Sprintf("c%02d", i)
-		c.pubs[name] = in.publish(t, name)
+		c.pubs[name] = all[i%len(all)].publish(t, name)
 	}
 	for name := range c.pubs {
-		c.players[name] = []*player{in.playRTMP(t, name), in.playFLV(t, name)}
+		for _, in := range all {
+			c.players[name] = append(c.players[name], in.playRTMP(t, name), in.playFLV(t, name))
+		}
 	}
 	awaitFrames(t, 3, 10*time.Second, c.playersBut(nil)...)
 	return c

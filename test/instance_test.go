@@ -31,6 +31,7 @@ type instance struct {
 	args     []string
 	stateDir string
 	ports    block
+	on       *host // nil is where the test is
 	out, err output
 	ended    chan struct{} // closed when the process was waited for
 
@@ -85,7 +86,9 @@ func newInstance(t *testing.T, origins int, flags ...string) *instance {
 
 func (in *instance) start() *instance {
 	in.t.Helper()
-	if err := in.cmd.Start(); err != nil {
+	var err error
+	in.on.do(in.t, func() { err = in.cmd.Start() })
+	if err != nil {
 		in.t.Fatal(err)
 	}
 	go func() {
@@ -122,13 +125,11 @@ func cleanEnv(more ...string) []string {
 	return append(env, more...)
 }
 
-func (in *instance) rtmp() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.RTMP) }
-func (in *instance) http() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.HTTP) }
-
-func (in *instance) srt() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.SRT) }
-func (in *instance) api() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.API) }
-
-func (in *instance) webrtc() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.WebRTC) }
+func (in *instance) rtmp() string   { return in.on.at(in.ports.RTMP) }
+func (in *instance) http() string   { return in.on.at(in.ports.HTTP) }
+func (in *instance) srt() string    { return in.on.at(in.ports.SRT) }
+func (in *instance) api() string    { return in.on.at(in.ports.API) }
+func (in *instance) webrtc() string { return in.on.at(in.ports.WebRTC) }
 
 // stream is the public URL of a stream: rtmp, flv, ts, m3u8...
 func (in *instance) stream(proto, path string) string {

@@ -15,10 +15,13 @@ import (
 
 // suite is what all tests share, made once by TestMain and not changed after.
 var suite struct {
-	binary string // srs-proxy, as built from this tree
 	srs    string // SRS_BINARY, or ""
 	full   bool
 	race   bool
+	faults bool   // SRS_PROXY_FAULTS=1
+	dir    string // of what is below
+	inside string // dir of the process that started this one to be in a network of its own
+	binary string // srs-proxy, as built from this tree
 	clip   *clip
 }
 
@@ -41,27 +44,37 @@ func TestMain(m *testing.M) {
 }
 
 func prepare(dir string) error {
+	suite.inside = os.Getenv(insideEnv)
 	suite.srs = os.Getenv("SRS_BINARY")
 	suite.full = os.Getenv("SRS_PROXY_E2E_FULL") == "1"
+	suite.faults = os.Getenv("SRS_PROXY_FAULTS") == "1"
 	suite.race = os.Getenv("SRS_PROXY_E2E_RACE") == "1"
 	// Whatever an instance leaves behind becomes our child, where it is seen.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}
-	suite.binary = filepath.Join(dir, "srs-proxy")
-	build := []string{"build", "-o", suite.binary}
+	if suite.inside != "" {
+		return takeOver(suite.inside)
+	}
+	build := []string{"build", "-o", filepath.Join(dir, programFile)}
 	if suite.race {
 		build = append(build, "-race")
 	}
 	if err := command("go", append(build, "..")...); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, "clip.flv")
-	if err := makeClip(path); err != nil {
+	if err := makeClip(filepath.Join(dir, clipFile)); err != nil {
 		return err
 	}
-	var err error
-	suite.clip, err = readClip(path)
+	return takeOver(dir)
+}
+
+const programFile, clipFile = "srs-proxy", "clip.flv"
+
+// takeOver uses what was prepared in a folder.
+func takeOver(dir string) (err error) {
+	suite.dir, suite.binary = dir, filepath.Join(dir, programFile)
+	suite.clip, err = readClip(filepath.Join(dir, clipFile))
 	return err
 }
 

@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,8 +22,14 @@ import (
 // there are ports for.
 func newProxy(t *testing.T, n int, flags ...string) *instance {
 	t.Helper()
+	return newProxyOn(t, nil, n, flags...)
+}
+
+// newProxyOn is newProxy on a host.
+func newProxyOn(t *testing.T, on *host, n int, flags ...string) *instance {
+	t.Helper()
 	in := &instance{
-		t: t, stateDir: filepath.Join(t.TempDir(), "s"), ports: freePorts(t, n),
+		t: t, stateDir: filepath.Join(t.TempDir(), "s"), ports: freePorts(t, n), on: on,
 		ended: make(chan struct{}), pids: make(map[int]bool),
 	}
 	in.args = append([]string{
@@ -38,7 +47,7 @@ func (in *instance) command(env []string) {
 }
 
 // system is where origins register.
-func (in *instance) system() string { return fmt.Sprintf("127.0.0.1:%d", in.ports.WebRTC+1) }
+func (in *instance) system() string { return in.on.at(in.ports.WebRTC + 1) }
 
 // systemGet asks the system API, and returns 0 when nobody answers.
 func (in *instance) systemGet(path string) (status int, body string) {
@@ -89,6 +98,7 @@ func (in *instance) waitOrigins(ready, all int, within time.Duration) time.Durat
 // outside is an origin that the test runs itself: SRS where there is one.
 type outside struct {
 	t     *testing.T
+	host  string
 	dir   string
 	conf  string
 	addr  string // of RTMP, which is its ID
@@ -99,10 +109,10 @@ type outside struct {
 }
 
 // outsideConf is like the configs that SRS has for its proxy (origin1-for-proxy.conf).
-const outsideConf = `listen 127.0.0.1:RTMP; max_connections 500; pid DIR/origin.pid; daemon off; srs_log_tank console; work_dir DIR;
+const outsideConf = `listen HOST:RTMP; max_connections 500; pid DIR/origin.pid; daemon off; srs_log_tank console; work_dir DIR;
 http_server { enabled on; listen HTTP; dir DIR/html; }
 http_api { enabled on; listen API; }
-rtc_server { enabled on; listen RTC; candidate 127.0.0.1; }
+rtc_server { enabled on; listen RTC; candidate HOST; }
 srt_server { enabled on; listen SRT; }
 heartbeat { enabled BEATS; interval 1; url URL; device_id NAME; ports on; }
 vhost __defaultVhost__ {
@@ -120,8 +130,9 @@ func newOutside(in *instance, i int, more ...string) *outside {
 	t := in.t
 	t.Helper()
 	base := in.ports.base + i*perOrigin
-	o := &outside{t: t, dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", base), api: fmt.Sprintf("127.0.0.1:%d", base+2)}
-	words := append(more, "URL", "http://"+in.system()+"/api/v1/srs/register", "BEATS", "on", "NAME", fmt.Sprintf("origin%d", i), "DIR", o.dir)
+	o := &outside{t: t, host: in.on.router(), dir: t.TempDir(), api: fmt.Sprintf("127.0.0.1:%d", base+2)}
+	o.addr = net.JoinHostPort(o.host, strconv.Itoa(base))
+	words := append(more, "URL", "http://"+in.system()+"/api/v1/srs/register", "BEATS", "on", "NAME", fmt.Sprintf("origin%d", i), "DIR", o.dir, "HOST", o.host)
 	for n, name := range []string{"RTMP", "HTTP", "API", "RTC", "SRT"} {
 		words = append(words, name, fmt.Sprint(base+n))
 	}
@@ -144,7 +155,7 @@ func (o *outside) run() *outside {
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = o.dir
-	cmd.Env = cleanEnv("SRS_DEVICE_IP=127.0.0.1")
+	cmd.Env = cleanEnv("SRS_DEVICE_IP=" + o.host)
 	cmd.Stdout, cmd.Stderr = &o.out, &o.out
 	if err := cmd.Start(); err != nil {
 		o.t.Fatal(err)
@@ -176,8 +187,10 @@ func (o *outside) signal(s syscall.Signal) {
 }
 
 // has says that a stream is published there.
-func (o *outside) has(stream string) bool {
-	o.t.Helper()
+func (o *outside) has(stream string) bool { return slices.Contains(o.publishing(), stream) }
+
+// publishing are the names of the streams that are published there.
+func (o *outside) publishing() (names []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r, err := fetch(ctx, http.MethodGet, "http://"+o.api+"/api/v1/streams/?count=1000", nil)
@@ -188,14 +201,14 @@ func (o *outside) has(stream string) bool {
 		}
 	}
 	if err != nil || json.Unmarshal(r.body, &reply) != nil {
-		return false
+		return nil
 	}
 	for _, s := range reply.Streams {
-		if s.Name == stream && s.Publish.Active {
-			return true
+		if s.Publish.Active {
+			names = append(names, s.Name)
 		}
 	}
-	return false
+	return names
 }
 
 // homeOf is the origin that has a stream, and the place of another one.

@@ -141,7 +141,7 @@ func TestExistingProxyOnOneRedis(t *testing.T) {
 	})
 	eventually(t, readyWithin, "the existing proxy answers", func() (bool, string) { return dialable(old.system()), "" })
 	// That one takes servers for its own only if they say bare ports.
-	theirs := newOutside(in, 1, "URL", "http://"+old.system()+"/api/v1/srs/register", "127.0.0.1:RTMP", fmt.Sprint(in.ports.base+perOrigin))
+	theirs := newOutside(in, 1, "URL", "http://"+old.system()+"/api/v1/srs/register", "HOST:RTMP", fmt.Sprint(in.ports.base+perOrigin))
 	origins := []*outside{newOutside(in, 0).run(), theirs.run()}
 	in.waitOrigins(1, 1, readyWithin)
 	homes := make(map[*outside]int)
