@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // felt is after how long a round is judged: a silence of a second would show.
@@ -102,6 +104,10 @@ func (in *instance) namesOf(origins []originStatus) map[string]bool {
 func killRound(in *instance, l *load, f *fault, victims []originStatus) (wrong []string) {
 	hit := in.namesOf(victims)
 	before := in.mustStatus()
+	deaths, err := watchDeaths(victims)
+	if err != nil {
+		return []string{err.Error()}
+	}
 	l.mark()
 	for _, v := range victims {
 		if err := syscall.Kill(v.PID, syscall.SIGKILL); err != nil {
@@ -120,8 +126,43 @@ func killRound(in *instance, l *load, f *fault, victims []originStatus) (wrong [
 			continue
 		}
 		f.detected.add(at.Sub(l.marked))
+		select {
+		case died := <-deaths[v.ID]:
+			f.died.add(died.Sub(l.marked))
+			f.noticed.add(max(0, at.Sub(died)))
+		default:
+			wrong = append(wrong, "the kernel does not say that "+v.ID+" ended")
+		}
 	}
 	return wrong
+}
+
+// watchDeaths says when the kernel tells that processes are dead: a killed one first
+// has to be run once more, and to give back its memory.
+func watchDeaths(victims []originStatus) (map[string]chan time.Time, error) {
+	deaths := make(map[string]chan time.Time)
+	for _, v := range victims {
+		fd, err := unix.PidfdOpen(v.PID, 0)
+		if err != nil {
+			return nil, fmt.Errorf("pidfd of %s, pid %d: %w", v.ID, v.PID, err)
+		}
+		died := make(chan time.Time, 1)
+		deaths[v.ID] = died
+		go func() {
+			defer unix.Close(fd)
+			for {
+				n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(felt.Milliseconds()))
+				if err == unix.EINTR {
+					continue
+				}
+				if n == 1 {
+					died <- time.Now()
+				}
+				return
+			}
+		}()
+	}
+	return deaths, nil
 }
 
 // siblings proves that origins other than the victims are what they were.

@@ -41,6 +41,8 @@ type fault struct {
 	// frames. Whatever a command or a start took is in took.
 	detected, closed, accepted, frames, took series
 	gone                                     series // what was replaced
+	// Until the kernel tells of a death, and from there until the supervisor says it.
+	died, noticed series
 	// Of all others.
 	gap     time.Duration
 	late    time.Duration // how long this process itself stood still
@@ -79,13 +81,13 @@ func (tb *table) markdown() string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\n| fault | times | seen by the supervisor | publisher closed | published again | frames again | command or start | old origins gone | others: longest silence | this process late | others: cuts, frames lost | new names, refused | split by SRS | descriptors | threads | MiB | cores busy |\n")
-	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
+	b.WriteString("\n| fault | times | seen by the supervisor | publisher closed | published again | frames again | command or start | old origins gone | others: longest silence | this process late | others: cuts, frames lost | new names, refused | split by SRS | descriptors | threads | MiB | cores busy | dead for the kernel | seen after that |\n")
+	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, f := range tb.faults {
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d, %d | %s (%d), %d | %d | %d → %d | %d → %d | %d → %d | %.1f |\n",
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d, %d | %s (%d), %d | %d | %d → %d | %d → %d | %d → %d | %.1f | %s | %s |\n",
 			f.name, f.rounds, f.detected, f.closed, f.accepted, f.frames, f.took, f.gone, short(f.gap), short(f.late), f.cuts, f.missing,
 			f.newcomers, len(f.newcomers), f.refused, f.split,
-			f.before.descriptors, f.after.descriptors, f.before.threads, f.after.threads, f.before.rss>>20, f.after.rss>>20, f.cpu)
+			f.before.descriptors, f.after.descriptors, f.before.threads, f.after.threads, f.before.rss>>20, f.after.rss>>20, f.cpu, f.died, f.noticed)
 	}
 	return b.String()
 }
