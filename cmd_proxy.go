@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,16 +31,12 @@ func (p *program) proxyCommand() *cli.Command {
 		Usage: "run the proxy alone, in front of origins that register themselves or are listed",
 		Description: "Origins register by SRS's heartbeat: heartbeat { enabled on; interval 9; url http://HOST:12025/api/v1/srs/register; ports on; }\n" +
 			"Runs until Ctrl-C, SIGTERM or `srs-proxy down`: then it lets sessions end (--drain-timeout); a second signal hurries.\n" +
+			"SIGHUP or `srs-proxy reload` reads the files again, .env too, and follows what changed; a bad one changes nothing.\n" +
 			"The bare command does the same when one of its PROXY_ variables is set, or is in the file .env.\n" +
 			"Each flag has a variable and a key in the file of --config; flags win over variables, variables over the file.",
 		Flags: flagsOf(proxySettings(defaultStateDir(p.env))),
 		Action: noArguments(func(c *cli.Context) error {
-			env, err := withDotEnv(p.env)
-			if err != nil {
-				return err
-			}
-			src := sourcesOf(c, env)
-			return p.runProxy(c.Context, src)
+			return p.proxy(c.Context, sourcesOf(c, p.env))
 		}),
 	}
 }
@@ -58,30 +54,37 @@ func (p *program) bareCommand(c *cli.Context) error {
 		return unknownCommand(c)
 	}
 	none := func(string) (string, bool) { return "", false }
-	return p.runProxy(c.Context, sources{flag: none, env: env})
+	return p.proxy(c.Context, sources{flag: none, env: p.env})
 }
 
-func (p *program) runProxy(ctx context.Context, src sources) error {
+// resolveProxy reads all that an operator decides of `proxy`, with the file .env and the
+// variables of the existing proxy's default backend.
+func resolveProxy(src sources) (*resolved, error) {
 	src.command = proxyCommand
+	env, err := withDotEnv(src.env)
+	if err != nil {
+		return nil, err
+	}
+	src.env = env
 	cfg, err := resolve(src)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	backend, ok, err := readDefaultBackend(src.env)
+	backend, ok, err := readDefaultBackend(env)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if ok {
 		cfg.Static = append(cfg.Static, backend)
 	}
-	return p.proxy(ctx, cfg)
+	return cfg, nil
 }
 
 // proxyInstance is a running proxy without a supervisor.
 type proxyInstance struct {
-	cfg   *resolved
-	setup *setup
-	bal   balancer.Balancer
+	cfg *resolved // of the start; what a reload cannot change is right for ever
+	src sources   // to read it again
+	bal balancer.Balancer
 	// runBalancer keeps the balancer going; nil if it does so by itself.
 	runBalancer func(context.Context) error
 	proxy       *proxy.Proxy
@@ -92,37 +95,51 @@ type proxyInstance struct {
 	started     time.Time
 	log         *slog.Logger
 	ending
+	// level is from where on lines are logged.
+	level slog.LevelVar
+	pages pages
 	// draining is why no client should be sent here any more.
 	draining atomic.Bool
+
+	reloading sync.Mutex // one at a time
+	inForce   atomic.Pointer[inForce]
 }
 
 // proxy is the narrative: decide, bind, run, and the same backwards.
-func (p *program) proxy(ctx context.Context, cfg *resolved) error {
+func (p *program) proxy(ctx context.Context, src sources) error {
+	cfg, err := resolveProxy(src)
+	if err != nil {
+		return err
+	}
 	lines := newLogQueue(p.term.err, cfg.LogFormat)
 	defer lines.Close()
-	log := newLogger(lines, cfg.LogLevel, cfg.LogFormat)
-	in := &proxyInstance{cfg: cfg, started: time.Now(), log: log}
+	in := &proxyInstance{cfg: cfg, src: src, started: time.Now()}
+	in.level.Set(cfg.LogLevel)
+	log := newLogger(lines, &in.level, cfg.LogFormat)
+	in.log = log
 	ctx, in.ending = newEnding(ctx, log)
 	defer in.stop()
 	ended, over := in.obeySignals()
 	defer over()
-	go in.ignoreHangups(ended)
 
-	var err error
-	if in.setup, err = newProxySetup(ctx, cfg); err != nil {
-		return err
-	}
-	served, err := in.setup.servedElsewhere()
+	setup, err := newProxySetup(ctx, cfg)
 	if err != nil {
 		return err
 	}
+	served, err := setup.servedElsewhere()
+	if err != nil {
+		return err
+	}
+	in.inForce.Store(&inForce{setup, served})
 	bal, runBalancer, err := newBalancer(ctx, cfg, log)
 	if err != nil {
 		return fmt.Errorf("balancer: %w", err)
 	}
 	in.bal, in.runBalancer = bal, runBalancer
-	in.monitor = health.New(health.Config{TTL: cfg.RegisterTTL, Shared: runBalancer != nil, Lost: func(id string) { in.proxy.Abandon(id) }}, bal, log)
-	pcfg := in.setup.proxyConfig(served)
+	in.monitor = health.New(health.Config{
+		TTL: cfg.RegisterTTL, Most: cfg.MaxOrigins, Shared: runBalancer != nil, Lost: func(id string) { in.proxy.Abandon(id) },
+	}, bal, log)
+	pcfg := setup.proxyConfig(served)
 	pcfg.Identity, pcfg.Slots, pcfg.Failed = identity(cfg.StateDir), in.slots, in.monitor.Recheck
 	keys, sharedKey, err := cfg.Redis.tickets()
 	if err != nil {
@@ -138,48 +155,53 @@ func (p *program) proxy(ctx context.Context, cfg *resolved) error {
 		}
 	}
 	if cfg.StaticFiles != "" {
-		pages, err := os.OpenRoot(cfg.StaticFiles) // no link leads out of it
-		if err != nil {
-			return fmt.Errorf("static files: %w", err)
+		if err := in.pages.open(cfg.StaticFiles); err != nil {
+			return err
 		}
-		defer func() { _ = pages.Close() }()
-		pcfg.Pages = http.FileServerFS(pages.FS())
+		defer in.pages.close()
+		pcfg.Pages = &in.pages
 	}
 	in.proxy = proxy.New(pcfg, bal, log)
 	if err := in.listen(ctx); err != nil {
 		return err
 	}
-	for _, o := range cfg.Static {
-		if err := in.monitor.List(ctx, health.Origin{Name: o.name, Endpoints: o.endpoints}); err != nil {
-			in.close()
-			return fmt.Errorf("origin %s: %w", o.endpoints.RTMP, err)
-		}
-	}
-	if len(cfg.ProxyCPUs) > 0 {
-		err = runtime.PinSelf(in.setup.cpus.Proxy)
-	}
-	if err != nil {
+	in.monitor.List(ctx, listings(cfg.Static))
+	if err := in.pin(len(cfg.ProxyCPUs) > 0); err != nil {
 		in.close()
 		return err
 	}
 	in.welcome()
+	go in.reloadOnSignal(ctx, ended)
 	return in.run(ctx)
+}
+
+// pin lets as many threads run as the CPUs and the relay need, and if those CPUs were
+// chosen, on them.
+func (in *proxyInstance) pin(chosen bool) error {
+	cpus := in.current().cpus.Proxy
+	if chosen {
+		if err := runtime.PinSelf(cpus); err != nil {
+			return err
+		}
+	}
+	runtime.SetProcs(len(cpus) + in.proxy.Loops())
+	return nil
 }
 
 // listen binds all addresses, or none.
 func (in *proxyInstance) listen(ctx context.Context) error {
 	if err := in.proxy.Listen(); err != nil {
-		return in.setup.explainListen(ctx, err)
+		return in.current().explainListen(ctx, err)
 	}
 	if in.cfg.SystemAPI != "" {
 		in.system = register.New(register.Config{
 			Listen: in.cfg.SystemAPI, Listener: listener.Config{PerIP: in.cfg.MaxConnectionsPerIP, Log: in.log},
-			Rules: in.cfg.Register, Own: in.setup.isOwn, Version: version(), PID: os.Getpid(),
+			Rules: in.cfg.Register, Own: in.current().isOwn, Version: version(), PID: os.Getpid(),
 		}, register.Deps{Register: in.register, Ready: in.ready, Log: in.log})
 		if err := in.system.Listen(); err != nil {
 			in.system = nil
 			in.close()
-			return in.setup.explainListen(ctx, err)
+			return in.current().explainListen(ctx, err)
 		}
 	}
 	if in.cfg.GoPprof != "" {
@@ -255,18 +277,6 @@ func (in *proxyInstance) welcome() {
 	}
 }
 
-// ignoreHangups: there is nothing to reload.
-func (in *proxyInstance) ignoreHangups(ended <-chan struct{}) {
-	for {
-		select {
-		case <-in.hangup:
-			in.log.Warn("SIGHUP: proxy does not reload its configuration; stop it and start it again")
-		case <-ended:
-			return
-		}
-	}
-}
-
 // run ends when the context does, or when a part fails. Then, in this order: /readyz
 // says no, listeners close, sessions end or are ended. What answers for the instance
 // (system API, control socket) and what looks after origins goes last.
@@ -318,12 +328,15 @@ func (in *proxyInstance) run(ctx context.Context) error {
 
 // overdue is closed when the stop has taken too long.
 func (in *proxyInstance) overdue(ctx context.Context) <-chan struct{} {
-	limit := in.cfg.QuitTimeout
-	if limit == 0 {
-		limit = max(30*time.Second, in.cfg.ShutdownDelay+in.cfg.DrainTimeout+5*time.Second)
-	}
 	late := make(chan struct{})
-	context.AfterFunc(ctx, func() { time.AfterFunc(limit, func() { close(late) }) })
+	context.AfterFunc(ctx, func() {
+		cfg := in.current().cfg
+		limit := cfg.QuitTimeout
+		if limit == 0 {
+			limit = max(30*time.Second, cfg.ShutdownDelay+cfg.DrainTimeout+5*time.Second)
+		}
+		time.AfterFunc(limit, func() { close(late) })
+	})
 	return late
 }
 
@@ -336,18 +349,19 @@ func (in *proxyInstance) drain(ctx context.Context) {
 	<-ctx.Done()
 	in.draining.Store(true)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	if !in.pause(in.cfg.ShutdownDelay) {
+	cfg := in.current().cfg
+	if !in.pause(cfg.ShutdownDelay) {
 		return
 	}
 	if err := in.proxy.Drain(); err != nil {
 		in.log.Warn("closing a listener", "cause", err)
 	}
 	sessions := in.proxy.Sessions()
-	if sessions == 0 || in.cfg.DrainTimeout == 0 {
+	if sessions == 0 || cfg.DrainTimeout == 0 {
 		return
 	}
-	in.log.Info("letting sessions end", "sessions", sessions, "for", in.cfg.DrainTimeout)
-	until := time.Now().Add(in.cfg.DrainTimeout)
+	in.log.Info("letting sessions end", "sessions", sessions, "for", cfg.DrainTimeout)
+	until := time.Now().Add(cfg.DrainTimeout)
 	for in.proxy.Sessions() > 0 && time.Now().Before(until) {
 		if !in.pause(drainLook) {
 			return

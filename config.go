@@ -108,6 +108,8 @@ type Config struct {
 	Register  register.Rules
 	// RegisterTTL is how long an origin is known after its last heartbeat.
 	RegisterTTL time.Duration
+	// MaxOrigins is up to how many may register.
+	MaxOrigins int
 	// Static are the origins that do not register.
 	Static []staticOrigin
 	// Redis is where the balancer keeps what it knows.

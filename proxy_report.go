@@ -72,6 +72,9 @@ func memberStatus(m health.Status, placed balancer.Status) supervisor.OriginStat
 		o.State, o.Reason = stateDown, cmp.Or(m.Reason, "it answers again, and is watched for a moment")
 	case m.Expired:
 		o.Desired, o.State, o.Reason = supervisor.Drain, supervisor.Draining, "its heartbeats have stopped"
+		if m.Unlisted {
+			o.Reason = "it is not listed any more"
+		}
 	case m.Missing:
 		o.State, o.Reason = supervisor.Degraded, m.Reason
 	case !placed.EjectedUntil.IsZero():
@@ -105,6 +108,7 @@ func (in *proxyInstance) routes(mux *http.ServeMux) {
 	if in.cfg.Pprof {
 		addProfiles(mux)
 	}
+	mux.HandleFunc("POST "+controlReload, in.serveReload)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		controlRefuse(w, http.StatusNotImplemented, errNoSupervisor)
 	})

@@ -72,13 +72,14 @@ const (
 
 func reachOf(name string) reach {
 	switch name {
-	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "tls-cert", "tls-key", "rtmps", "https", "https-api", "cgroup":
+	case "rtmp", "http", "api", "srt", "webrtc", "state-dir", "control", "hook-relay", "tls-cert", "tls-key", "rtmps", "https", "https-api", "cgroup", "system-api":
 		return reachNever
 	case "origins", "srs", "template", "vhosts", "port-base", "max-connections", "origin-cpus", "cpu-layout", "nofile", "die-with-parent",
 		"cpu-quota", "memory-max", "nice", "oom-score", "rtmp-to-rtc":
 		return reachOrigins
 	case "drain-deadline", "proxy-cpus", "real-ip-prefix", "max-connections-per-ip", "max-udp-sessions-per-ip", "max-handshaking", "hls-cache", "allow", "deny", "candidate",
-		"log-level", "log-max-size", "log-keep":
+		"log-level", "log-max-size", "log-keep",
+		"origin", "max-origins", "register-token", "register-allow", "static-files", "shutdown-delay", "drain-timeout", "quit-timeout":
 		return reachLive
 	default:
 		return reachRestart

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,17 @@ func TestEverySettingHasAReach(t *testing.T) {
 		"log-level": reachLive, "log-max-size": reachLive, "log-keep": reachLive,
 		"dial-timeout": reachRestart, "relay": reachRestart, "lease-idle": reachRestart, "log-format": reachRestart, "ready-quorum": reachRestart, "pprof": reachRestart,
 	}
-	for _, s := range settings("/x") {
+	ofProxy := map[string]reach{
+		"system-api": reachNever,
+		"origin":     reachLive, "max-origins": reachLive, "register-token": reachLive, "register-allow": reachLive, "static-files": reachLive,
+		"shutdown-delay": reachLive, "drain-timeout": reachLive, "quit-timeout": reachLive,
+		"register-ttl": reachRestart, "go-pprof": reachRestart,
+	}
+	for _, s := range redisSettings() {
+		ofProxy[s.name] = reachRestart
+	}
+	maps.Copy(want, ofProxy)
+	for _, s := range everySetting("/x") {
 		r, ok := want[s.name]
 		if !ok {
 			t.Errorf("setting %s: decide in reachOf what a reload does with it, and say so here", s.name)

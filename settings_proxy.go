@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"srs-proxy/proxy/health"
 	"srs-proxy/proxy/register"
 )
 
@@ -95,8 +97,13 @@ func proxyOwnSettings() []setting {
 			apply: field(parseDuration(time.Second, 24*time.Hour), func(c *Config) *time.Duration { return &c.RegisterTTL }),
 		},
 		{
+			name: "max-origins", env: "SRS_PROXY_MAX_ORIGINS", category: categoryRegister, def: strconv.Itoa(health.DefaultMost),
+			usage: "refuse a registration that would make it more than `N` origins; those that are known stay",
+			apply: field(parseCount, func(c *Config) *int { return &c.MaxOrigins }),
+		},
+		{
 			name: "origin", env: "SRS_PROXY_ORIGIN", category: categoryRegister, isList: true, separator: ";",
-			usage: "use an origin that does not register: `ADDRESSES` such as rtmp=10.0.0.1:1935,http=10.0.0.1:8080,api=10.0.0.1:1985,name=a; rtmp is enough; several flags for several origins",
+			usage: "use an origin that does not register: `ADDRESSES` such as rtmp=10.0.0.1:1935,http=10.0.0.1:8080,api=10.0.0.1:1985,name=a; rtmp is enough; a host name in place of the IP is an origin at each of its addresses; several flags for several origins",
 			apply: field(parseStaticOrigins, func(c *Config) *[]staticOrigin { return &c.Static }),
 		},
 		{

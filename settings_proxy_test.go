@@ -28,7 +28,7 @@ func TestProxySettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := map[string]string{
-		"system-api": "0.0.0.0:3020", "register-token": "abc,def", "register-allow": "10.0.0.0/8,2001:db8::1", "register-ttl": "7s",
+		"system-api": "0.0.0.0:3020", "register-token": "abc,def", "register-allow": "10.0.0.0/8,2001:db8::1", "register-ttl": "7s", "max-origins": "5000",
 		"origin":         "rtmp=10.0.0.1:1935;name=b,rtmp=[2001:db8::1]:1936,http=10.0.0.2:8080",
 		"shutdown-delay": "3s", "drain-timeout": "4s", "quit-timeout": "5s", "go-pprof": "127.0.0.1:6060", "static-files": "/tmp",
 	}
@@ -43,7 +43,7 @@ func TestProxySettings(t *testing.T) {
 	}
 	want := Config{
 		SystemAPI: "0.0.0.0:3020", Register: register.Rules{Tokens: tokens, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")}},
-		RegisterTTL: 7 * time.Second,
+		RegisterTTL: 7 * time.Second, MaxOrigins: 5000,
 		Static: []staticOrigin{
 			{endpoints: balancer.Endpoints{RTMP: "10.0.0.1:1935"}},
 			{name: "b", endpoints: balancer.Endpoints{RTMP: "[2001:db8::1]:1936", HTTP: "10.0.0.2:8080"}},
@@ -51,7 +51,7 @@ func TestProxySettings(t *testing.T) {
 		ShutdownDelay: 3 * time.Second, DrainTimeout: 4 * time.Second, QuitTimeout: 5 * time.Second, GoPprof: "127.0.0.1:6060", StaticFiles: "/tmp",
 	}
 	got := Config{
-		SystemAPI: cfg.SystemAPI, Register: cfg.Register, RegisterTTL: cfg.RegisterTTL, Static: cfg.Static,
+		SystemAPI: cfg.SystemAPI, Register: cfg.Register, RegisterTTL: cfg.RegisterTTL, MaxOrigins: cfg.MaxOrigins, Static: cfg.Static,
 		ShutdownDelay: cfg.ShutdownDelay, DrainTimeout: cfg.DrainTimeout, QuitTimeout: cfg.QuitTimeout, GoPprof: cfg.GoPprof, StaticFiles: cfg.StaticFiles,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -69,7 +69,7 @@ func TestProxyDefaults(t *testing.T) {
 	if want := []string{":11935", ":18080", ":11985", ":18000", ":20080", "127.0.0.1:12025"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if cfg.RegisterTTL != 30*time.Second || cfg.DrainTimeout != 20*time.Second {
+	if cfg.RegisterTTL != 30*time.Second || cfg.DrainTimeout != 20*time.Second || cfg.MaxOrigins != 1024 {
 		t.Errorf("%s, %s", cfg.RegisterTTL, cfg.DrainTimeout)
 	}
 }
@@ -159,13 +159,27 @@ func TestTokenIsNotShown(t *testing.T) {
 
 func TestStaticOrigins(t *testing.T) {
 	for _, v := range []string{
-		"10.0.0.1:1935", "rtmp=10.0.0.1", "rtmp=example.com:1935", "http=10.0.0.1:8080", "rtmp=0.0.0.0:1935", "rtmp=10.0.0.1:0", "rtmp=10.0.0.1:1935,rtmp=10.0.0.2:1935",
+		"10.0.0.1:1935", "rtmp=10.0.0.1", "http=10.0.0.1:8080", "rtmp=0.0.0.0:1935", "rtmp=10.0.0.1:0", "rtmp=10.0.0.1:1935,rtmp=10.0.0.2:1935",
 		"rtmp=10.0.0.1:1935,hls=10.0.0.1:80", "rtmp=10.0.0.1:1935,name=a b", "rtmp=10.0.0.1:1935,name=", "rtmp=10.0.0.1:1935;rtmp=10.0.0.1:1935", "rtmp=10.0.0.1:1935,name=a;rtmp=10.0.0.2:1935,name=a",
 		"rtmp=224.0.0.1:1935", "rtmp=10.0.0.1:1935,", "rtmp",
+		"rtmp=:1935", "rtmp=example.com", "rtmp=example.com:0", "rtmp=example.com:x", "rtmp=10.0.0.256:1935", "rtmp=1.2.3:1935", "rtmp=a b:1935", "rtmp=-a:1935", "rtmp=a..b:1935",
+		"rtmp=[fe80::1%eth0]:1935", "rtmp=" + strings.Repeat("a", 64) + ":1935", "rtmp=rtmp://example.com:1935",
+		"rtmp=a.example.com:1935,http=b.example.com:8080", "rtmp=a.example.com:1935,http=10.0.0.1:8080", "rtmp=10.0.0.1:1935,api=a.example.com:1985",
+		"rtmp=A.example.com:1935;rtmp=a.example.com:1935",
 	} {
 		if all, err := parseStaticOrigins(v); err == nil {
 			t.Errorf("%q is %+v", v, all)
 		}
+	}
+	all, err := parseStaticOrigins("rtmp=Srs-0.srs.media.svc:1935,http=srs-0.srs.media.svc:08080,name=a;rtmp=srs_origin:1935;rtmp=[2001:db8::1]:1935,api=[::ffff:10.0.0.1]:1985;rtmp=a.example.com.:1935")
+	want := []staticOrigin{
+		{name: "a", endpoints: balancer.Endpoints{RTMP: "srs-0.srs.media.svc:1935", HTTP: "srs-0.srs.media.svc:8080"}},
+		{endpoints: balancer.Endpoints{RTMP: "srs_origin:1935"}},
+		{endpoints: balancer.Endpoints{RTMP: "[2001:db8::1]:1935", API: "10.0.0.1:1985"}},
+		{endpoints: balancer.Endpoints{RTMP: "a.example.com.:1935"}},
+	}
+	if err != nil || !slices.Equal(all, want) {
+		t.Errorf("%+v, %v", all, err)
 	}
 	if all, err := parseStaticOrigins(" ; "); err != nil || len(all) != 0 {
 		t.Errorf("%v %v", all, err)
@@ -208,7 +222,11 @@ func TestDefaultBackend(t *testing.T) {
 	if !ok || err != nil || o.endpoints != want {
 		t.Errorf("%+v %v", o, err)
 	}
-	for _, env := range []map[string]string{{"PROXY_DEFAULT_BACKEND_IP": "host"}, {"PROXY_DEFAULT_BACKEND_SRT": "x"}, {"PROXY_DEFAULT_BACKEND_RTMP": "0"}} {
+	o, ok, err = read(map[string]string{"PROXY_DEFAULT_BACKEND_ENABLED": "on", "PROXY_DEFAULT_BACKEND_IP": "srs"})
+	if !ok || err != nil || o.endpoints.RTMP != "srs:1935" || o.endpoints.SRT != "srs:10080" {
+		t.Errorf("a host name: %+v %v", o, err)
+	}
+	for _, env := range []map[string]string{{"PROXY_DEFAULT_BACKEND_IP": "no host"}, {"PROXY_DEFAULT_BACKEND_IP": "0.0.0.0"}, {"PROXY_DEFAULT_BACKEND_SRT": "x"}, {"PROXY_DEFAULT_BACKEND_RTMP": "0"}} {
 		env["PROXY_DEFAULT_BACKEND_ENABLED"] = "on"
 		if _, _, err := read(env); exitCode(err) != exitUsage {
 			t.Errorf("%v: %v", env, err)

@@ -22,13 +22,27 @@ func newProxySetup(ctx context.Context, cfg *resolved) (*setup, error) {
 	return s, nil
 }
 
+// followProxy is the setup of a changed configuration, on the machine as it was found at the
+// start: by now this process may have only some of its CPUs.
+func (s *setup) followProxy(ctx context.Context, cfg *resolved, dry bool) (*setup, error) {
+	next := &setup{cfg: cfg, host: s.host, nofile: max(s.nofile, cfg.NoFile)}
+	err := next.planProxyCPUs()
+	if err == nil && !dry {
+		err = next.raiseLimits(ctx)
+	}
+	return next, err
+}
+
 // planProxyCPUs takes all CPUs, or what a quota leaves of them.
 func (s *setup) planProxyCPUs() error {
-	host, err := runtime.ReadTopology("/")
-	if err != nil {
-		return fmt.Errorf("CPUs of this machine: %w", err)
+	host := s.host
+	if len(host.CPUs) == 0 {
+		var err error
+		if host, err = runtime.ReadTopology("/"); err != nil {
+			return fmt.Errorf("CPUs of this machine: %w", err)
+		}
+		s.host = host
 	}
-	s.host = host
 	if len(s.cfg.ProxyCPUs) == 0 {
 		s.cpus.Proxy = host.Allowed()
 		if cores := max(1, int(host.Quota+0.01)); host.Quota > 0 && cores < len(s.cpus.Proxy) {

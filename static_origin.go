@@ -7,18 +7,30 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/access"
+	"srs-proxy/proxy/health"
 	"srs-proxy/proxy/register"
 )
 
 // staticOrigin is an origin that the operator lists, because it cannot register:
 // nginx-rtmp, MediaMTX, an SRS without heartbeat.
 type staticOrigin struct {
-	name      string // may be empty
+	name string // may be empty
+	// endpoints have IP addresses, or all of them one host name.
 	endpoints balancer.Endpoints
+}
+
+// listings are static origins as they are looked after.
+func listings(all []staticOrigin) []health.Listing {
+	list := make([]health.Listing, len(all))
+	for i, o := range all {
+		list[i] = health.Listing{Name: o.name, Endpoints: o.endpoints}
+	}
+	return list
 }
 
 // parseStaticOrigins reads origins that are parted by semicolons or lines.
@@ -51,26 +63,89 @@ func parseStaticOrigin(text string) (staticOrigin, error) {
 		}[key]
 		switch {
 		case !ok || into == nil:
-			return o, fmt.Errorf("has %q where rtmp=IP:PORT, http=, api=, srt=, rtc= or name= belongs", pair)
+			return o, fmt.Errorf("has %q where rtmp=HOST:PORT, http=, api=, srt=, rtc= or name= belongs", pair)
 		case *into != "":
 			return o, fmt.Errorf("has %s= twice for one origin; part origins by ; or give --origin again", key)
 		case key == "name":
 			if !isOriginName(v) {
 				return o, fmt.Errorf("has the name %q; give up to 64 letters, digits, dots, dashes and underscores", v)
 			}
+			*into = v
 		default:
-			addr, err := netip.ParseAddrPort(v)
-			if err != nil || addr.Port() == 0 || addr.Addr().IsUnspecified() || addr.Addr().IsMulticast() || addr.Addr().Zone() != "" {
-				return o, fmt.Errorf("has %q where the IP address and port of an origin belong, such as rtmp=10.0.0.1:1935", pair)
+			host, port, err := net.SplitHostPort(v)
+			if err == nil {
+				*into, err = originAddress(host, port)
 			}
-			v = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()).String()
+			if err != nil {
+				return o, fmt.Errorf("has %q where the address and port of an origin belong, such as rtmp=10.0.0.1:1935 or rtmp=origin.example.com:1935", v)
+			}
 		}
-		*into = v
 	}
 	if o.endpoints.RTMP == "" {
-		return o, fmt.Errorf("has an origin without rtmp=IP:PORT: %q", text)
+		return o, fmt.Errorf("has an origin without rtmp=HOST:PORT: %q", text)
 	}
-	return o, nil
+	return o, checkOneHost(o.endpoints)
+}
+
+var errNoOriginAddress = errors.New("is no address of an origin")
+
+// originAddress is host:port of an origin, in one way of writing.
+func originAddress(host, port string) (string, error) {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errNoOriginAddress
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && (ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != ""):
+		return "", errNoOriginAddress
+	case err == nil:
+		host = ip.Unmap().String()
+	case !isHostName(host):
+		return "", errNoOriginAddress
+	}
+	return net.JoinHostPort(strings.ToLower(host), strings.TrimLeft(port, "0")), nil
+}
+
+// isHostName takes names of DNS (RFC 1123, section 2.1), with underscores, which names of
+// containers have. A name whose last part is a number is a mistyped address.
+func isHostName(v string) bool {
+	if len(v) > 253 {
+		return false
+	}
+	labels := strings.Split(strings.TrimSuffix(v, "."), ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || !isOriginName(l) {
+			return false
+		}
+	}
+	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+// isHost says that an origin can be there.
+func isHost(v string) bool {
+	_, err := originAddress(v, "1")
+	return err == nil
+}
+
+// checkOneHost: a name may have several addresses, of which each is an origin, so what
+// belongs to one origin must be at one name.
+func checkOneHost(e balancer.Endpoints) error {
+	want := hostNameOf(e.RTMP)
+	for _, addr := range []string{e.HTTP, e.API, e.SRT, e.RTC} {
+		if addr != "" && hostNameOf(addr) != want {
+			return fmt.Errorf("has %s and %s for one origin; all its addresses need the same host name, or be IP addresses", e.RTMP, addr)
+		}
+	}
+	return nil
+}
+
+// hostNameOf is "" for an IP address.
+func hostNameOf(addr string) string {
+	host, _, _ := net.SplitHostPort(addr) // "" has none
+	if _, err := netip.ParseAddr(host); err == nil {
+		return ""
+	}
+	return host
 }
 
 func isOriginName(v string) bool {
@@ -92,7 +167,7 @@ type backendVariable struct {
 const (
 	backendEnabled = "PROXY_DEFAULT_BACKEND_ENABLED"
 	backendIP      = "PROXY_DEFAULT_BACKEND_IP"
-	// backendName is its ID.
+	// backendName is its ID, or only its name where it is listed by a host name.
 	backendName = "default-backend"
 )
 
@@ -115,7 +190,7 @@ func readDefaultBackend(env func(string) (string, bool)) (o staticOrigin, ok boo
 		return cmp.Or(v, b.def)
 	}
 	o.name = backendName
-	var ip netip.Addr
+	host := ""
 	for _, b := range defaultBackend() {
 		v := value(b)
 		switch b.env {
@@ -124,15 +199,15 @@ func readDefaultBackend(env func(string) (string, bool)) (o staticOrigin, ok boo
 				return o, false, nil
 			}
 		case backendIP:
-			if ip, err = netip.ParseAddr(v); err != nil {
-				return o, false, usageErrorf("variable %s: %q is not an IP address", b.env, v)
+			if host = v; !isHost(host) {
+				return o, false, usageErrorf("variable %s: %q is neither an IP address nor a host name", b.env, v)
 			}
 		default:
-			addr, err := netip.ParseAddrPort(net.JoinHostPort(ip.String(), v))
-			if err != nil || addr.Port() == 0 {
+			addr, err := originAddress(host, v)
+			if err != nil {
 				return o, false, usageErrorf("variable %s: %q is not a port", b.env, v)
 			}
-			*b.at(&o.endpoints) = addr.String()
+			*b.at(&o.endpoints) = addr
 		}
 	}
 	return o, true, nil

@@ -24,8 +24,9 @@ type member struct {
 	// only with the process: who learns a name later has not been restarted.
 	process string
 	since   time.Time // it came up, went down or was restarted
-	beat    time.Time // last registration
-	// expired says that its heartbeats have stopped while it had sessions.
+	beat    time.Time // last registration; zero if there was none
+	// expired says that its heartbeats have stopped, or that it is listed no more, while
+	// it had sessions.
 	expired bool
 	// suspect says that a successor has registered from elsewhere.
 	suspect bool
@@ -73,7 +74,7 @@ func (o *member) syncLocked(ctx context.Context, again bool) error {
 	same := o.told
 	same.Load = r.Load
 	age := time.Since(o.toldAt)
-	if !again && same == r && (o.told.Load == r.Load || age < tellEvery) && (!o.Static || age < refreshEvery) {
+	if !again && same == r && (o.told.Load == r.Load || age < tellEvery) && (!o.silentLocked() || age < refreshEvery) {
 		return nil
 	}
 	err := o.m.bal.Update(ctx, r)
@@ -82,6 +83,9 @@ func (o *member) syncLocked(ctx context.Context, again bool) error {
 	}
 	return err
 }
+
+// silentLocked says that no heartbeat need come.
+func (o *member) silentLocked() bool { return o.Static || o.beat.IsZero() }
 
 // trySyncLocked is syncLocked where nobody waits for its end.
 func (o *member) trySyncLocked(ctx context.Context) {
@@ -114,8 +118,9 @@ func (o *member) register(ctx context.Context, n Origin) error {
 		return errGone
 	}
 	another := n.Service != "" && o.Service != "" && n.Service != o.Service
+	n.ID = o.ID // by which it is known, also one that was listed by name before it registered
 	if o.Static {
-		n.ID, n.Endpoints, n.Static = o.ID, o.Endpoints, true
+		n.Endpoints, n.Static = o.Endpoints, true
 	}
 	if o.Endpoints != n.Endpoints && !another {
 		o.log.Info("the origin has other addresses", "endpoints", n.Endpoints)
@@ -211,33 +216,63 @@ func (o *member) missedLocked(f finding, mass bool) {
 	}
 }
 
-// expire looks whether the heartbeats have stopped, and reports whether the origin
-// should be forgotten. One that still serves sessions drains first: a stream whose
-// publisher lives must not be placed a second time.
+// list takes an origin that is known as one that does not register.
+func (o *member) list(ctx context.Context, n Origin) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gone {
+		return errGone
+	}
+	if o.Endpoints != n.Endpoints {
+		o.log.Info("the origin has other addresses", "endpoints", n.Endpoints)
+	}
+	o.Name, o.Endpoints, o.Static, o.expired, o.suspect = n.Name, n.Endpoints, true, false, false
+	o.trySyncLocked(ctx)
+	return nil
+}
+
+// unlist makes an origin one that is listed no more. If it registers as well, it stays
+// as long as it does so.
+func (o *member) unlist() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.Static = false
+	o.log.Info("the origin is not listed any more", "registers", !o.beat.IsZero())
+}
+
+// expire looks whether the heartbeats have stopped, or whether it is listed no more, and
+// reports whether the origin should be forgotten. One that still serves sessions drains
+// first: a stream whose publisher lives must not be placed a second time.
 func (o *member) expire(ctx context.Context) (forget bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.gone || o.Static || time.Since(o.beat) < o.m.cfg.TTL {
 		return false
 	}
-	if o.up && !o.m.cfg.Shared && o.m.busy(ctx, o.ID) {
+	// Where others register origins too, one that beats elsewhere now is theirs, and
+	// one that beats nowhere expires in the balancer. One that nobody registered is ours to
+	// end: whoever still lists it tells the balancer so again.
+	ours := o.beat.IsZero() || !o.m.cfg.Shared
+	why := "its heartbeats have stopped"
+	if o.beat.IsZero() {
+		why = "it is not listed any more"
+	}
+	if o.up && ours && o.m.busy(ctx, o.ID) {
 		if !o.expired {
 			o.expired = true
-			o.log.Warn("the origin's heartbeats have stopped; it gets no new streams and keeps those that it has", "ttl", o.m.cfg.TTL)
+			o.log.Warn("the origin gets no new streams and keeps those that it has: "+why, "ttl", o.m.cfg.TTL)
 			o.trySyncLocked(ctx)
 		}
 		return false
 	}
-	// Where others register origins too, one that beats elsewhere now is theirs, and
-	// one that beats nowhere expires in the balancer.
-	if !o.m.cfg.Shared {
+	if ours {
 		o.setLocked(false)
 		if err := o.syncLocked(ctx, false); err != nil {
 			return false // at the next look
 		}
 	}
 	o.gone = true
-	o.log.Info("the origin is forgotten: its heartbeats have stopped", "ttl", o.m.cfg.TTL)
+	o.log.Info("the origin is forgotten: "+why, "ttl", o.m.cfg.TTL)
 	return true
 }
 
@@ -249,9 +284,10 @@ type Status struct {
 	// Missing says that the last check failed, and Reason how.
 	Missing bool
 	Reason  string
-	// Expired says that heartbeats stopped while it had sessions, which it keeps.
-	Expired bool
-	// Since is when it came up or went down, Beat when it last registered.
+	// Expired says that heartbeats stopped, or that it is listed no more, which Unlisted
+	// says, while it had sessions, which it keeps.
+	Expired, Unlisted bool
+	// Since is when it came up or went down, Beat when it last registered, zero for never.
 	Since, Beat time.Time
 	Version     string
 	Load        balancer.Load
@@ -264,7 +300,8 @@ func (o *member) status() Status {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return Status{
-		Origin: o.Origin, Up: o.up, Missing: o.misses > 0, Reason: o.reason, Expired: o.expired, Since: o.since, Beat: o.beat,
+		Origin: o.Origin, Up: o.up, Missing: o.misses > 0, Reason: o.reason, Expired: o.expired,
+		Unlisted: o.expired && o.beat.IsZero(), Since: o.since, Beat: o.beat,
 		Version: o.last.Version, Load: o.load, RSS: o.last.RSS, InBps: o.rate.in, OutBps: o.rate.out,
 	}
 }

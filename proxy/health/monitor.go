@@ -1,10 +1,10 @@
 // Package health knows the origins that are not this machine's supervisor's: those that
 // register themselves, and those that are listed. It looks after them.
 //
-//	registration ─▶ Register ─┐          ┌─ heartbeats stop ─▶ draining, forgotten
+//	registration ─▶ Register ─┐          ┌─ heartbeats stop, listed no more ─▶ draining, forgotten
 //	--origin ─────▶ List ─────┴▶ member ─┤
-//	API or RTMP handshake, each second ──┴─ 3 misses, or refused ─▶ down ─ 2 answers ─▶ up
-//	                               │
+//	             (names: DNS)      │     └─ 3 misses, or refused ─▶ down ─ 2 answers ─▶ up
+//	                               │         (API or RTMP handshake, each second)
 //	                               └▶ balancer.Update, Remove
 //
 // A heartbeat says that an origin lives, a check that it can be reached from here; it
@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -34,13 +35,15 @@ type Config struct {
 	Interval, Timeout time.Duration
 	// Misses in a row take an origin out, Passes in a row let it in again.
 	Misses, Passes int
-	// Most bounds the origins that register.
+	// Most bounds the origins that register, with those that are listed.
 	Most int
 	// Shared says that other proxies register origins in the same balancer.
 	Shared bool
 	// Lost is called when an origin is down; its sessions have no use any more. It may be
 	// nil, and must not call the Monitor.
 	Lost func(originID string)
+	// Lookup asks for the addresses of a host name; nil asks the system's resolver.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // Defaults of Config.
@@ -78,8 +81,8 @@ type Balancer interface {
 
 // Origin is one that is to be looked after.
 type Origin struct {
-	// ID is the place: the address of RTMP, or the name of a listed one. It is empty in
-	// Register.
+	// ID is the place: the address of RTMP, or the name of one that is listed by address.
+	// It is empty in Register.
 	ID string
 	// Name is what the operator calls it, Server what it calls itself.
 	Name, Server string
@@ -103,8 +106,13 @@ type Monitor struct {
 	turns chan struct{} // of the checks under way
 	kick  chan struct{} // asks for a round at once
 
+	listing sync.Mutex // held while members are made to be what is listed
+
 	mu      sync.Mutex // guards the following
 	members map[string]*member
+	most    int
+	listed  []Listing
+	hosts   map[string]*host // whose names are in listed
 	// lastLate is when our own tick was last late.
 	lastLate time.Time
 }
@@ -117,11 +125,21 @@ func New(cfg Config, bal Balancer, log *slog.Logger) *Monitor {
 	cfg.Misses = cmp.Or(cfg.Misses, DefaultMisses)
 	cfg.Passes = cmp.Or(cfg.Passes, DefaultPasses)
 	cfg.Most = cmp.Or(cfg.Most, DefaultMost)
+	if cfg.Lookup == nil {
+		cfg.Lookup = lookup
+	}
 	c := newChecker(cfg.Timeout)
 	return &Monitor{
-		cfg: cfg, bal: bal, log: log, checker: c, check: c.check,
-		members: make(map[string]*member), turns: make(chan struct{}, checksAtOnce), kick: make(chan struct{}, 1),
+		cfg: cfg, bal: bal, log: log, checker: c, check: c.check, most: cfg.Most,
+		members: make(map[string]*member), hosts: make(map[string]*host), turns: make(chan struct{}, checksAtOnce), kick: make(chan struct{}, 1),
 	}
+}
+
+// SetMost changes Config.Most. Who is in stays.
+func (m *Monitor) SetMost(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.most = n
 }
 
 // Register takes an origin in, or its next heartbeat. When it returns nil, the
@@ -137,24 +155,17 @@ func (m *Monitor) Register(ctx context.Context, o Origin) error {
 	return err
 }
 
-// List takes in an origin that does not register.
-func (m *Monitor) List(ctx context.Context, o Origin) error {
-	o.Static = true
-	o.ID = cmp.Or(o.ID, o.Name, o.Endpoints.RTMP)
-	return m.admit(ctx, o)
-}
-
 func (m *Monitor) admit(ctx context.Context, o Origin) error {
 	key := o.Endpoints.RTMP
 	m.mu.Lock()
 	known := m.members[key]
 	if known == nil {
-		if !o.Static && len(m.members) >= m.cfg.Most {
+		if !o.Static && len(m.members) >= m.most {
 			m.mu.Unlock()
 			return ErrTooMany
 		}
 		now := time.Now()
-		known = &member{m: m, log: m.log.With("origin", o.ID), Origin: o, process: o.Service, since: now, beat: now, due: now}
+		known = &member{m: m, log: m.log.With("origin", o.ID), Origin: o, process: o.Service, since: now, due: now}
 		known.mu.Lock() // before anybody else can see it
 		m.members[key] = known
 		m.suspectLocked(known)
@@ -162,6 +173,7 @@ func (m *Monitor) admit(ctx context.Context, o Origin) error {
 		// Who registers is as good as its word. A listed one is asked first: it is not
 		// known whether it is there, nor which process it is.
 		if !o.Static {
+			known.beat = now
 			known.setLocked(true)
 		}
 		err := known.syncLocked(ctx, false)
@@ -175,6 +187,9 @@ func (m *Monitor) admit(ctx context.Context, o Origin) error {
 		return nil
 	}
 	m.mu.Unlock()
+	if o.Static {
+		return known.list(ctx, o)
+	}
 	return known.register(ctx, o)
 }
 
@@ -307,6 +322,9 @@ func (m *Monitor) trustworthy(began time.Time) bool {
 
 // round begins the checks that are due.
 func (m *Monitor) round(ctx context.Context, checks *sync.WaitGroup, now time.Time) {
+	for _, name := range m.unresolved(now) {
+		checks.Go(func() { m.resolve(ctx, name) })
+	}
 	for _, o := range m.all() {
 		if o.expire(ctx) {
 			m.forget(o.status().Endpoints.RTMP, o)

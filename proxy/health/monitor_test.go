@@ -246,11 +246,7 @@ func TestRestarted(t *testing.T) {
 // sends none.
 func TestAnotherProcessAnswers(t *testing.T) {
 	within(t, Config{}, func(b *bench) {
-		listed := registration(1, "")
-		listed.Name = ""
-		if err := b.m.List(b.t.Context(), listed); err != nil {
-			t.Fatal(err)
-		}
+		b.list(1)
 		b.want("not asked yet", "")
 		time.Sleep(time.Second)
 		b.publish("x")
@@ -370,6 +366,15 @@ func TestMoved(t *testing.T) {
 
 func TestTooMany(t *testing.T) {
 	within(t, Config{Most: 2}, func(b *bench) {
+		defer func() {
+			b.m.SetMost(3)
+			b.register(4, "a")
+			b.m.SetMost(1)
+			b.register(4, "a") // who is in stays
+			if err := b.m.Register(b.t.Context(), registration(5, "a")); !errors.Is(err, ErrTooMany) {
+				t.Error(err)
+			}
+		}()
 		b.register(1, "a")
 		b.register(2, "a")
 		if err := b.m.Register(b.t.Context(), registration(3, "a")); !errors.Is(err, ErrTooMany) {
