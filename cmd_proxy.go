@@ -166,26 +166,16 @@ func (p *program) proxy(ctx context.Context, src sources) error {
 		return err
 	}
 	in.monitor.List(ctx, listings(cfg.Static))
-	if err := in.pin(len(cfg.ProxyCPUs) > 0); err != nil {
+	if len(cfg.ProxyCPUs) > 0 {
+		err = runtime.PinSelf(setup.cpus.Proxy)
+	}
+	if err != nil {
 		in.close()
 		return err
 	}
 	in.welcome()
 	go in.reloadOnSignal(ctx, ended)
 	return in.run(ctx)
-}
-
-// pin lets as many threads run as the CPUs and the relay need, and if those CPUs were
-// chosen, on them.
-func (in *proxyInstance) pin(chosen bool) error {
-	cpus := in.current().cpus.Proxy
-	if chosen {
-		if err := runtime.PinSelf(cpus); err != nil {
-			return err
-		}
-	}
-	runtime.SetProcs(len(cpus) + in.proxy.Loops())
-	return nil
 }
 
 // listen binds all addresses, or none.

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"srs-proxy/runtime"
 )
 
 // A reload of `proxy` reads again what it was told at the start: the configuration file,
@@ -88,7 +90,7 @@ func (in *proxyInstance) tryReload(ctx context.Context, dry bool) (reloadReport,
 	}
 	in.become(ctx, next)
 	if changed(report.Changes, "proxy-cpus") {
-		err = in.pin(true)
+		err = runtime.PinSelf(next.cpus.Proxy)
 	}
 	cfg.keep(old.cfg, report.Changes)
 	if err != nil {
