@@ -220,6 +220,15 @@ func (p *player) seen() seen {
 	return seen{p.frames, p.last, p.missing, p.late, p.err}
 }
 
+// hasFramesWithin reports whether a frame comes within a time.
+func (p *player) hasFramesWithin(limit time.Duration) bool {
+	until := time.Now().Add(limit)
+	for p.seen().frames == 0 && time.Now().Before(until) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return p.seen().frames > 0
+}
+
 // awaitFrames waits for so many more frames.
 func (p *player) awaitFrames(t *testing.T, n int, within time.Duration) {
 	t.Helper()

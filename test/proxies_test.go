@@ -80,6 +80,17 @@ func TestWebRTCAcrossProxies(t *testing.T) {
 			})
 		})
 	}
+	// SRS's older API has no DELETE: a session ends with its media.
+	t.Run("JSON", func(t *testing.T) {
+		base, q := "http://"+offers.api(), "?app=live&stream=json"
+		whipOpus(t, base, "/rtc/v1/publish/"+q, webrtc.NetworkTypeUDP4)
+		whepPlay(t, base, "/rtc/v1/play/"+q, webrtc.NetworkTypeUDP4, webrtc.RTPCodecTypeAudio).receives(t, webrtc.MimeTypeOpus)
+		opened += 2
+		eventually(t, 10*time.Second, "both sessions are at the other proxy", func() (bool, string) {
+			n := media.mediaSessions("open")
+			return n == opened, fmt.Sprint(n)
+		})
+	})
 	for _, in := range []*instance{offers, third} {
 		if n := in.mediaSessions("open"); n != 0 {
 			t.Errorf("%d sessions had media where they should not", n)

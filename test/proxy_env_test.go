@@ -211,6 +211,39 @@ func (o *outside) publishing() (names []string) {
 	return names
 }
 
+// isSplit says that SRS has split a stream by itself: it has both the publisher and a
+// player of it, and they do not meet (docs/FAULTS.md, "what did not hold"). Nobody in front of SRS can do
+// anything about that but publish again.
+func (o *outside) isSplit(stream string) bool {
+	o.t.Helper()
+	if suite.srs == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	r, err := fetch(ctx, http.MethodGet, "http://"+o.api+"/api/v1/clients/?count=1000", nil)
+	var reply struct {
+		Clients []struct {
+			Name    string
+			Publish bool
+		}
+	}
+	if err != nil || json.Unmarshal(r.body, &reply) != nil {
+		return false
+	}
+	publishers, players := 0, 0
+	for _, c := range reply.Clients {
+		switch {
+		case strings.TrimSuffix(c.Name, ".flv") != stream:
+		case c.Publish:
+			publishers++
+		default:
+			players++
+		}
+	}
+	return publishers == 1 && players > 0
+}
+
 // homeOf is the origin that has a stream, and the place of another one.
 func homeOf(t *testing.T, stream string, origins ...*outside) (home, other *outside) {
 	t.Helper()

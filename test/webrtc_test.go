@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -34,9 +37,8 @@ func newRTC(t *testing.T, network webrtc.NetworkType) *rtcClient {
 	return &rtcClient{pc: pc, packets: make(chan *webrtc.TrackRemote, 1000)}
 }
 
-// signal posts the offer to a path of the proxy's API as OBS does, and checks what WHIP
-// (RFC 9725 section 4.2) says of the answer.
-func (c *rtcClient) signal(t *testing.T, base, path string) {
+// offer is what the client has to say, with all its candidates.
+func (c *rtcClient) offer(t *testing.T) string {
 	t.Helper()
 	offer, err := c.pc.CreateOffer(nil)
 	if err != nil {
@@ -47,7 +49,26 @@ func (c *rtcClient) signal(t *testing.T, base, path string) {
 		t.Fatal(err)
 	}
 	<-gathered
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+path, strings.NewReader(c.pc.LocalDescription().SDP))
+	return c.pc.LocalDescription().SDP
+}
+
+func (c *rtcClient) answer(t *testing.T, sdp string) {
+	t.Helper()
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp}); err != nil {
+		t.Fatalf("%v in\n%s", err, sdp)
+	}
+}
+
+// signal posts the offer to a path of the proxy's API as OBS does, and checks what WHIP
+// (RFC 9725 section 4.2) says of the answer. To the paths of SRS's older API it posts as
+// SRS's older players do.
+func (c *rtcClient) signal(t *testing.T, base, path string) {
+	t.Helper()
+	if strings.HasPrefix(path, "/rtc/v1/publish/") || strings.HasPrefix(path, "/rtc/v1/play/") {
+		c.signalJSON(t, base, path)
+		return
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+path, strings.NewReader(c.offer(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,9 +79,37 @@ func (c *rtcClient) signal(t *testing.T, base, path string) {
 		t.Fatalf("POST %s: %s %v\n%s", path, resp.Status, resp.Header, body)
 	}
 	c.location = base + resp.Header.Get("Location")
-	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: body}); err != nil {
-		t.Fatalf("%v in\n%s", err, body)
+	c.answer(t, body)
+}
+
+// signalJSON is SRS's older API: what WHIP has in the query is in the body's streamurl.
+func (c *rtcClient) signalJSON(t *testing.T, base, path string) {
+	t.Helper()
+	u, err := url.Parse(base + path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	stream := "webrtc://" + u.Hostname() + "/" + u.Query().Get("app") + "/" + u.Query().Get("stream")
+	u.RawQuery = ""
+	body, err := json.Marshal(map[string]any{"api": u.String(), "streamurl": stream, "clientip": nil, "tid": "2b45a06", "sdp": c.offer(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, text := doRTC(t, r)
+	var reply struct {
+		Code      int
+		SDP       string
+		SessionID string
+	}
+	if err := json.Unmarshal([]byte(text), &reply); err != nil || resp.StatusCode != http.StatusOK || reply.Code != 0 || reply.SDP == "" || reply.SessionID == "" {
+		t.Fatalf("POST %s of %s: %s %v\n%s", u.Path, stream, resp.Status, err, text)
+	}
+	c.answer(t, reply.SDP)
 }
 
 func doRTC(t *testing.T, r *http.Request) (*http.Response, string) {
