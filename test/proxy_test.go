@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 )
 
 // Two origins register by heartbeat: what is published is played, whichever has it.
@@ -205,15 +208,21 @@ func TestProxyToken(t *testing.T) {
 	}
 }
 
-// An operator's stop: no new clients, and those that there are have their time.
+// An operator's stop: no new clients, and those that there are, of all protocols, have
+// their time.
 func TestProxyDrains(t *testing.T) {
 	t.Parallel()
-	in := newProxy(t, 1, "--drain-timeout", "30s", "--shutdown-delay", "1s").start()
+	in := newProxy(t, 1, "--drain-timeout", "20s", "--shutdown-delay", "1s").start()
 	newOutside(in, 0).run()
 	in.waitOrigins(1, 1, readyWithin)
 	pub := in.publish(t, "a")
-	player := in.playRTMP(t, "a")
-	player.awaitFrames(t, 5, 15*time.Second)
+	player, flv := in.playRTMP(t, "a"), in.playFLV(t, "a")
+	awaitFrames(t, 5, 15*time.Second, player, flv)
+	api := "http://" + in.api()
+	whip := whipOpus(t, api, "/rtc/v1/whip/?app=live&stream=w", webrtc.NetworkTypeUDP4)
+	whep := whepPlay(t, api, "/rtc/v1/whep/?app=live&stream=w", webrtc.NetworkTypeUDP4, webrtc.RTPCodecTypeAudio)
+	srt := srtPublish(t, in.srtURL("#!::r=live/s,m=publish"))
+	checkCodecs(t, in.stream("rtmp", "live/s"), "aac", "h264")
 
 	in.signal(syscall.SIGTERM)
 	eventually(t, time.Second, "not ready", func() (bool, string) {
@@ -226,14 +235,34 @@ func TestProxyDrains(t *testing.T) {
 	eventually(t, 10*time.Second, "clients are refused", func() (bool, string) {
 		return !dialable(in.rtmp()) && !dialable(in.http()) && !dialable(in.api()), "accepted"
 	})
-	before := player.seen().frames
-	player.awaitFrames(t, before+30, 15*time.Second)
+	awaitFrames(t, 30, 15*time.Second, player, flv)
+	for len(whep.packets) > 0 {
+		<-whep.packets
+	}
+	whep.receives(t, webrtc.MimeTypeOpus)
+	if !srt.running() {
+		t.Errorf("the SRT publisher was ended: %s", srt.out.String())
+	}
+	// Its port stays, for the sessions: who comes now is refused there.
+	if code := srtPublish(t, in.srtURL("#!::r=live/late,m=publish")).waitEnd(t, 10*time.Second); code == 0 {
+		t.Error("a new SRT publisher was let in")
+	}
 	if status, body := in.systemGet("/healthz"); status != http.StatusOK {
 		t.Errorf("healthz: %d %s", status, body)
 	}
+	if !in.running() {
+		t.Fatal("it has ended before its sessions")
+	}
 	pub.stop()
 	player.stop()
-	if code := in.waitEnd(5 * time.Second); code != 0 {
+	flv.stop()
+	srt.stop()
+	for _, c := range []*rtcClient{whep, whip} {
+		_ = c.pc.GracefulClose()
+	}
+	// Nobody hears of the end of WebRTC and of a killed SRT caller: they are gone when they have
+	// been silent for long enough, or when the time is over.
+	if code := in.waitEnd(25 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -290,10 +319,44 @@ func TestExistingProxysCommands(t *testing.T) {
 	checkCodecs(t, "rtmp://"+host+"/live/livestream", "aac", "h264")
 	checkCodecs(t, "http://localhost:"+port(in.http())+"/live/livestream.flv", "aac", "h264")
 	checkCodecs(t, "http://localhost:"+port(in.http())+"/live/livestream.m3u8", "aac", "h264")
+	srt := "srt://127.0.0.1:" + port(in.srt()) + "?streamid=#!::r=live/srt,m="
+	startTool(t, "ffmpeg", "-hide_banner", "-loglevel", "warning", "-nostdin", "-re", "-stream_loop", "-1", "-i", suite.clip.path,
+		"-c", "copy", "-pes_payload_size", "0", "-f", "mpegts", srt+"publish")
+	checkCodecs(t, "rtmp://"+host+"/live/srt", "aac", "h264")
+	checkCodecs(t, srt+"request", "aac", "h264")
+	checkCodecs(t, "http://localhost:"+port(in.http())+"/live/srt.flv", "aac", "h264")
+	api := "http://localhost:" + port(in.api()) // as the players whip.html and whep.html do
+	whipOpus(t, api, "/rtc/v1/whip/?app=live&stream=rtc", webrtc.NetworkTypeUDP4)
+	whepPlay(t, api, "/rtc/v1/whep/?app=live&stream=rtc", webrtc.NetworkTypeUDP4, webrtc.RTPCodecTypeAudio).receives(t, webrtc.MimeTypeOpus)
 	status, answer := in.register("/api/v1/srs/register", `{"device_id": "origin2", "ip": "10.78.122.184", "server": "vid-46p14mm", "service": "z2s3w865", "pid": "42583",
 		"rtmp": ["19352"], "http": ["8082"], "api": ["19853"], "srt": ["10082"], "rtc": ["udp://0.0.0.0:8001"]}`)
 	if status != http.StatusOK || answer != fmt.Sprintf(`{"code":0,"pid":"%d"}`, in.cmd.Process.Pid) {
 		t.Errorf("registration by hand: %d %s", status, answer)
+	}
+}
+
+// Two of them with Redis, told by variables alone, of which some are empty.
+func TestExistingProxysRedis(t *testing.T) {
+	t.Parallel()
+	_, addr, _ := sharing(t)
+	host, port, _ := net.SplitHostPort(addr)
+	start := func() *instance {
+		in := newProxy(t, 2)
+		in.args = nil
+		in.command(cleanEnv("PROXY_RTMP_SERVER="+in.rtmp(), "PROXY_HTTP_SERVER="+in.http(), "PROXY_HTTP_API="+in.api(), "PROXY_WEBRTC_SERVER="+in.webrtc(),
+			"PROXY_SRT_SERVER="+in.srt(), "PROXY_SYSTEM_API="+in.system(), "PROXY_LOAD_BALANCER_TYPE=redis", "PROXY_REDIS_HOST="+host, "PROXY_REDIS_PORT="+port,
+			"PROXY_REDIS_PASSWORD=", "PROXY_REDIS_DB=0", "SRS_PROXY_STATE_DIR="+in.stateDir))
+		return in.start()
+	}
+	a, b := start(), start()
+	newOutside(a, 0).run()
+	newOutside(a, 1, "URL", "http://"+b.system()+"/api/v1/srs/register").run() // each with another proxy
+	for _, in := range []*instance{a, b} {
+		in.waitOrigins(2, 2, readyWithin)
+	}
+	ffmpegPublish(t, a.stream("rtmp", "live/livestream"))
+	for _, proto := range []string{"rtmp", "flv", "m3u8"} {
+		checkCodecs(t, b.stream(proto, "live/livestream"), "aac", "h264")
 	}
 }
 
