@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -420,6 +421,60 @@ func TestManifestOfOrigins(t *testing.T) {
 	}
 	if g := k.ConfigMapGenerator; len(g) != 1 || g[0].Name != "srs-origin" || !slices.Equal(g[0].Files, []string{"srs.conf=origin.conf"}) {
 		t.Errorf("config maps %+v", g)
+	}
+}
+
+// What kubectl makes of the folder: every object in the one namespace, and the origins'
+// config under the name by which they mount it.
+func TestManifestsRendered(t *testing.T) {
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("kubectl is not installed, which renders the folder as a cluster gets it")
+	}
+	cmd := exec.Command(kubectl, "kustomize", kubernetesFolder)
+	cmd.Env = append(os.Environ(), "KUBECONFIG=/dev/null", "HOME="+t.TempDir())
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl kustomize: %v\n%s", err, out)
+	}
+	rendered := make(map[string]map[string]any)
+	for dec := yaml.NewDecoder(bytes.NewReader(out)); ; {
+		var o map[string]any
+		if err := dec.Decode(&o); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		meta, _ := o["metadata"].(map[string]any)
+		if o["kind"] != "Namespace" && meta["namespace"] != "srs-proxy" {
+			t.Errorf("%v %v is in the namespace %v", o["kind"], meta["name"], meta["namespace"])
+		}
+		rendered[fmt.Sprint(o["kind"], " ", meta["name"])] = o
+	}
+	for _, m := range manifests(t) {
+		if id := m.Kind + " " + m.Metadata.Name; m.Kind != "Kustomization" && rendered[id] == nil {
+			t.Errorf("%s is not rendered", id)
+		}
+	}
+	conf, err := os.ReadFile(kubernetesFolder + "/origin.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for id, o := range rendered {
+		name, ok := strings.CutPrefix(id, "ConfigMap ")
+		if !ok {
+			continue
+		}
+		data, _ := o["data"].(map[string]any)
+		origin, err := yaml.Marshal(rendered["Deployment srs-origin"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = data["srs.conf"] == string(conf) && strings.Contains(string(origin), "name: "+name+"\n")
+	}
+	if !found {
+		t.Error("the origins mount another config than the one that is rendered")
 	}
 }
 

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -205,6 +207,63 @@ func TestProxyToken(t *testing.T) {
 	}
 	if strings.Contains(in.err.String(), token) {
 		t.Errorf("the token is in the log:\n%s", in.err.String())
+	}
+}
+
+// What curl sends that may not be, or makes no sense, is refused with one JSON answer, and
+// the origins are those that there were.
+func TestProxyRefusesRegistrations(t *testing.T) {
+	t.Parallel()
+	needTool(t, "curl", "curl")
+	const token, path = "sesame-4711", "/api/v1/srs/register"
+	in := newProxy(t, 2, "--register-token", token, "--max-origins", "1").start()
+	newOutside(in, 0, "URL", "http://"+in.system()+path+"/"+token).run()
+	in.waitOrigins(1, 1, readyWithin)
+	table := func() string { // less what changes by itself
+		var text strings.Builder
+		for _, o := range in.status().Origins {
+			fmt.Fprintln(&text, o.ID, o.State, o.PID, o.Ports)
+		}
+		return text.String()
+	}
+	before := table()
+	body := fmt.Sprintf(`{"ip":"127.0.0.1","server":"s","service":"t","pid":"1","rtmp":["%d"]}`, in.ports.base+perOrigin)
+	url := "http://" + in.system() + path
+	file := writeFile(t, "large", `{"server":"`+strings.Repeat("x", 70_000)+`"}`)
+	for name, tt := range map[string]struct {
+		code int
+		args []string
+	}{
+		"no token":             {401, []string{"-d", body, url}},
+		"wrong token":          {401, []string{"-d", body, url + "/sesame-4712"}},
+		"wrong bearer":         {401, []string{"-H", "Authorization: Bearer x", "-d", body, url + "/" + token}},
+		"token in the query":   {401, []string{"-d", body, url + "?token=" + token}},
+		"GET":                  {405, []string{url + "/" + token}},
+		"a form":               {400, []string{"-d", "ip=127.0.0.1", url + "/" + token}},
+		"half a body":          {400, []string{"-d", body[:40], url + "/" + token}},
+		"a chunked half":       {400, []string{"-H", "Transfer-Encoding: chunked", "-d", body[:40], url + "/" + token}},
+		"too large":            {413, []string{"-d", "@" + file, url + "/" + token}},
+		"another path":         {404, []string{"-d", body, url + "s/" + token}},
+		"a path with dots":     {404, []string{"--path-as-is", "-d", body, "http://" + in.system() + "/api/../api/v1/srs/register/" + token}},
+		"a browser":            {403, []string{"-H", "Origin: http://example.com", "-d", body, url + "/" + token}},
+		"no rtmp":              {400, []string{"-d", strings.Replace(body, "rtmp", "hls", 1), url + "/" + token}},
+		"the proxy itself":     {400, []string{"-d", strings.Replace(body, fmt.Sprint(in.ports.base+perOrigin), fmt.Sprint(in.ports.RTMP), 1), url + "/" + token}},
+		"more than one origin": {503, []string{"-d", body, url + "/" + token}},
+	} {
+		got := run(t, exec.Command("curl", append([]string{"-sS", "-w", "\n%{http_code}"}, tt.args...)...))
+		text, code, _ := strings.Cut(got.out, "\n")
+		var answer struct{ Code int }
+		if err := json.Unmarshal([]byte(text), &answer); err != nil || code != fmt.Sprint(tt.code) || answer.Code != tt.code {
+			t.Errorf("%s: %s %s %s, %v; want %d", name, code, text, got.err, err, tt.code)
+		}
+		if after := table(); after != before {
+			t.Errorf("%s: the origins were\n%sand are\n%s", name, before, after)
+		}
+	}
+	in.publish(t, "a")
+	in.playRTMP(t, "a").awaitFrames(t, 5, 15*time.Second)
+	if strings.Contains(in.err.String(), token) {
+		t.Error("the token is in the log")
 	}
 }
 
