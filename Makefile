@@ -21,8 +21,9 @@ TOOLS := ffmpeg:ffmpeg curl:curl redis-server:redis-server strace:strace ip:ipro
 CASES   ?=
 ROUNDS  ?= 3
 SECONDS ?= 10
+OUT     ?= bin/bench/$(if $(SRS_BINARY),srs,builtin)
 
-.PHONY: all build run test deps vet lint unit race fuzz e2e bench profile microbench clean
+.PHONY: all build run test deps vet lint unit race fuzz e2e bench bench-docs profile microbench clean
 
 all: build
 
@@ -84,12 +85,18 @@ e2e: build
 	$(GO) test -count=1 -timeout 8m ./test/...
 
 # Our proxy beside HAProxy, nginx and, with EXISTING_PROXY=/path/to/it, the existing Go
-# proxy, in front of the origin of SRS_BINARY or the built-in one. The results are in bin/bench.
+# proxy, in front of the origin of SRS_BINARY or the built-in one. The results are in OUT.
 bench: build
 	$(GO) build -o bin/compare ./bench/compare
-	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds $(ROUNDS) -seconds $(SECONDS)s -srs "$$SRS_BINARY" -existing "$$EXISTING_PROXY"
+	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds $(ROUNDS) -seconds $(SECONDS)s -srs "$$SRS_BINARY" -existing "$$EXISTING_PROXY" -out "$(OUT)"
 
-# CPU profiles of our proxy under the load of each case of CASES, in bin/profile: go tool pprof FILE.
+# The tables and plots of README.md and docs/BENCH.md, from all results in bin/bench.
+bench-docs:
+	$(GO) build -o bin/compare ./bench/compare
+	@bin/compare -docs . $(wildcard bin/bench/*/results.json)
+
+# CPU profiles of our proxy under the load of each case of CASES, and of its heap in those that are idle,
+# in bin/profile: go tool pprof FILE.
 profile: build
 	$(GO) build -o bin/compare ./bench/compare
 	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds 1 -seconds $(SECONDS)s -srs "$$SRS_BINARY" -profile bin/profile -out bin/profile

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -198,6 +199,123 @@ func TestCases(t *testing.T) {
 		if on := strings.Contains(c.vhost(), "min_latency     on"); on != (c.merge == 0) {
 			t.Errorf("%s: min_latency %v with mw_latency %d", c.name, on, c.merge)
 		}
+	}
+}
+
+// Sessions that descriptors do not allow are not tried, and that is said.
+func TestAffordable(t *testing.T) {
+	c, note := benchCase{name: "few", kind: holding, players: 1}.affordable()
+	if c.players != 1 || note != "" {
+		t.Errorf("%d, %q", c.players, note)
+	}
+	c, note = benchCase{name: "many", kind: churning, players: 1e9, rate: 10}.affordable()
+	if c.players != max(1, holdable()-15) || !strings.Contains(note, "instead of 1000000000") {
+		t.Errorf("%d, %q", c.players, note)
+	}
+	if c, note = (benchCase{kind: playing, players: 1e9}).affordable(); c.players != 1e9 || note != "" {
+		t.Errorf("%d, %q", c.players, note)
+	}
+}
+
+// A segment is counted each time that its file has been read, and nothing else is.
+func TestFetches(t *testing.T) {
+	dir := t.TempDir()
+	if f, err := watchFetches(dir); f != nil || err != nil {
+		t.Fatalf("%v, %v", f, err)
+	}
+	write := func(name string) {
+		t.Helper()
+		made := filepath.Join(dir, name+".tmp") // as SRS does
+		if err := errors.Join(os.WriteFile(made, []byte("x"), 0o600), os.Rename(made, filepath.Join(dir, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a-1.ts")
+	f, err := watchFetches(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("a-2.ts")
+	write("a.m3u8")
+	for _, name := range []string{"a-1.ts", "a-2.ts", "a-2.ts", "a.m3u8"} {
+		if _, err := os.ReadFile(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := f.end(); got != 1.5 {
+		t.Errorf("%v fetches a segment", got)
+	}
+}
+
+func TestHeapValue(t *testing.T) {
+	profile := []byte("heap profile: 1: 2 [3: 4] @ heap/8\n# HeapAlloc = 123\n# Stack = 7 / 9\n")
+	if a, s, none := heapValue(profile, "HeapAlloc"), heapValue(profile, "Stack"), heapValue(profile, "Heap"); a != 123 || s != 7 || none != 0 {
+		t.Errorf("%d, %d, %d", a, s, none)
+	}
+}
+
+// The documents get what lies between their marks, and keep the rest.
+func TestPublish(t *testing.T) {
+	root := t.TempDir()
+	document := "before\n" + docBegin + "old\n" + docEnd + "after\n"
+	readme, doc := filepath.Join(root, "README.md"), filepath.Join(root, "docs", "BENCH.md")
+	if err := os.Mkdir(filepath.Dir(doc), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{readme, doc} {
+		if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	srs, more, builtin := sample(), sample(), sample()
+	srs.Origin, more.Origin, builtin.Origin = "SRS 7.0.18", "SRS 7.0.18", "built-in origin"
+	for _, l := range more.Legs {
+		l.Case, l.ProxyCost = "publish", 2*l.ProxyCost
+	}
+	var files []string
+	for i, r := range []*results{builtin, srs, more} {
+		if err := r.write(filepath.Join(root, fmt.Sprint(i)), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, filepath.Join(root, fmt.Sprint(i), "results.json"))
+	}
+	for range 2 { // a second time, the marks are still there
+		if err := run(t.Context(), append([]string{"-docs", root}, files...), io.Discard, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(file string) string {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, want := range []string{
+		"before\n", "after\n", "SRS 7.0.18", "built-in origin", "(bench-srs.svg)", "(bench-builtin.svg)",
+		"| RTMP play, 10 streams x 10 players x 2 Mb/s, a write per frame | CPU s/GB | 2.00 | haproxy | 1.00 | yes | 2.00 | - | - | 4.00 |",
+		"| RTMP publish, 100 streams x 2 Mb/s | CPU s/GB | 4.00 | haproxy | 1.00 | yes | 4.00 | - | - | 4.00 |",
+		"| RTMP play, 10 streams x 10 players x 2 Mb/s, a write per frame | added p50, ms | 0.50 | 0.20 | 2.50 | **no** |",
+	} {
+		if text := read(doc); !strings.Contains(text, want) || strings.Contains(text, "old") {
+			t.Errorf("docs/BENCH.md lacks %q:\n%s", want, text)
+		}
+	}
+	if text := read(readme); !strings.Contains(text, "CPU s/GB") || strings.Contains(text, "added") || strings.Contains(text, "built-in") {
+		t.Errorf("README.md:\n%s", text)
+	}
+	if text := read(filepath.Join(root, "docs", "bench-srs.svg")); !strings.Contains(text, "</svg>") {
+		t.Error(text)
+	}
+	if err := publish(root, nil); !errors.Is(err, errDocs) {
+		t.Errorf("without files: %v", err)
+	}
+	if err := os.WriteFile(readme, []byte("no marks"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish(root, files); !errors.Is(err, errDocs) {
+		t.Errorf("without marks: %v", err)
 	}
 }
 

@@ -64,6 +64,12 @@ type leg struct {
 	// those of a machine that does something else.
 	Disturbed bool `json:"disturbed,omitempty"`
 
+	// Live is what our proxy's sessions keep of its heap and stacks, in KB each: RSS has
+	// what waits for the garbage collector too, and what Go's heap does not give back.
+	Live float64 `json:"live_kb_per_session,omitempty"`
+	// Fetches is how often the origin was asked for a segment of HLS.
+	Fetches float64 `json:"origin_requests_per_segment,omitempty"`
+
 	RSS         float64 `json:"rss_mb"`
 	Descriptors int     `json:"descriptors"`
 	Threads     int     `json:"threads"`
@@ -197,19 +203,25 @@ func (b *bed) profileOf(ctx context.Context, p *peer, ends time.Time) <-chan err
 		return done
 	}
 	go func() {
-		done <- func() error {
-			seconds := max(1, int(time.Until(ends).Seconds()))
-			data, err := p.ask(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds))
-			if err != nil {
-				return err
-			}
-			if err := os.MkdirAll(b.profile, 0o755); err != nil {
-				return err
-			}
-			return os.WriteFile(filepath.Join(b.profile, b.name+".pprof"), data, 0o644)
-		}()
+		seconds := max(1, int(time.Until(ends).Seconds()))
+		done <- b.saveProfile(ctx, p, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), ".pprof")
 	}()
 	return done
+}
+
+// saveProfile writes one of our proxy's profiles into a file of the case, if asked for.
+func (b *bed) saveProfile(ctx context.Context, p *peer, path, suffix string) error {
+	if b.profile == "" || p.control == "" {
+		return nil
+	}
+	data, err := p.ask(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.profile, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.profile, b.name+suffix), data, 0o644)
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"srs-proxy/bench/load"
 	"srs-proxy/bench/meter"
 )
@@ -111,7 +109,18 @@ func (b *bed) pollLeg(ctx context.Context, p *peer, l *leg) error {
 	if err := allBegin(ctx, pollers); err != nil {
 		return err
 	}
-	if _, err := b.measure(ctx, p, l); err != nil {
+	reads, err := watchFetches(b.stack.dir)
+	if err != nil {
+		return err
+	}
+	_, err = b.measure(ctx, p, l)
+	// Of the built-in origin there are no files to watch, but nothing is written into
+	// any either: what it wrote went to the peer.
+	l.Fetches = l.OriginOut * float64(b.players)
+	if reads != nil {
+		l.Fetches = reads.end()
+	}
+	if err != nil {
 		return err
 	}
 	l.cost(float64(l.DeliveredBytes) / 1e9)
@@ -176,8 +185,17 @@ func (b *bed) holdLeg(ctx context.Context, p *peer, l *leg) error {
 	if err != nil {
 		return err
 	}
+	if held == 0 {
+		return nil
+	}
+	l.Held = held
 	l.ProxyCost = (float64(f.RSS) - float64(p.atStart)) / 1000 / float64(held)
-	return nil
+	live, err := p.live(ctx)
+	l.Live = (float64(live) - float64(p.liveAtStart)) / 1000 / float64(held)
+	if err != nil {
+		return err
+	}
+	return b.saveProfile(ctx, p, "/debug/pprof/heap", ".heap.pprof")
 }
 
 // hold publishes the quiet streams and opens the players, and says how many there are.
@@ -205,8 +223,7 @@ func (b *bed) hold(ctx context.Context, p *peer) (held int, release func(), err 
 	}
 	// To come is not what is measured here, and costs the origin most.
 	together := map[kind]map[load.Protocol]int{holding: {load.RTMP: 2, load.FLV: 2}, churning: {load.RTMP: 5}}[b.kind][b.protocol]
-	n := min(b.players, holdable())
-	for i := range n {
+	for i := range b.players {
 		pl, err := b.load.Hold(b.url(p, paths[i%len(paths)]))
 		if err != nil {
 			return 0, release, err
@@ -218,21 +235,7 @@ func (b *bed) hold(ctx context.Context, p *peer) (held int, release func(), err 
 			}
 		}
 	}
-	return n, release, allBegin(ctx, players)
-}
-
-// holdable is how many clients a peer may serve with the descriptors that it inherits:
-// HAProxy wants two for each, and two for the pipe of one in four.
-func holdable() int { return descriptors() * 3 / 8 }
-
-// descriptors is how many a process has for sessions.
-func descriptors() int {
-	const others = 500
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 2*others {
-		return others
-	}
-	return int(min(limit.Cur, 300_000)) - others
+	return b.players, release, allBegin(ctx, players)
 }
 
 // churnLeg holds sessions and has others come, each in the place of the oldest.

@@ -53,7 +53,7 @@ type options struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
-	var cases, peers string
+	var cases, peers, docs string
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.binary, "binary", "bin/srs-proxy", "srs-proxy to measure")
@@ -66,8 +66,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.Float64Var(&o.scale, "scale", 1, "share of the sessions of each case, for a look on a small machine: its figures are not those of the case")
 	flags.StringVar(&o.out, "out", "bin/bench", "folder for the result files")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles of ours, one a case; with it there are only the legs of ours")
+	flags.StringVar(&docs, "docs", "", "measure nothing: put the results.json files that follow into README.md and docs/ under this folder")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if docs != "" {
+		return publish(docs, flags.Args())
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))

@@ -22,7 +22,8 @@ type results struct {
 	ProxyCPUs int `json:"proxy_cpus"`
 	Rounds    int `json:"rounds"`
 	// Scale is the share of the cases' sessions; figures of less than 1 are not theirs.
-	Scale   float64  `json:"scale"`
+	Scale float64 `json:"scale"`
+	// Skipped are lines on peers that are left out and sessions that are not made.
 	Skipped []string `json:"skipped,omitempty"`
 	Legs    []*leg   `json:"legs"`
 	// Medians has one leg for each case and peer, each figure the median of its rounds.
@@ -139,6 +140,7 @@ func measures() []func(*leg) *float64 {
 		func(l *leg) *float64 { return &l.FirstP50 }, func(l *leg) *float64 { return &l.FirstP99 },
 		func(l *leg) *float64 { return &l.PreludeP99 }, func(l *leg) *float64 { return &l.LateP99 },
 		func(l *leg) *float64 { return &l.RSS }, func(l *leg) *float64 { return &l.OriginOut }, func(l *leg) *float64 { return &l.IdleCPU },
+		func(l *leg) *float64 { return &l.Live }, func(l *leg) *float64 { return &l.Fetches },
 	}
 }
 

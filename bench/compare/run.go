@@ -14,6 +14,7 @@ import (
 // compare runs the cases and writes the results, those that there are when it is
 // interrupted too.
 func compare(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	raiseFiles()
 	res := newResults(o)
 	var failed error
 	for _, c := range cases() {
@@ -39,6 +40,11 @@ func compare(ctx context.Context, o options, stdout, stderr io.Writer) error {
 // runCase measures each peer in turn, round after round.
 func runCase(ctx context.Context, o options, c benchCase, res *results, stderr io.Writer) error {
 	_, _ = fmt.Fprintf(stderr, "%s: %s\n", c.name, c.title) // progress; nobody depends on it
+	c, note := c.affordable()
+	if note != "" {
+		_, _ = fmt.Fprintln(stderr, " ", note)
+		res.Skipped = append(res.Skipped, note)
+	}
 	s, err := newStack(ctx, o, c)
 	if err != nil {
 		return err

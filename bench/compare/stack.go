@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +43,8 @@ type peer struct {
 	// CPU that it used then.
 	atStart uint64
 	idle    float64
+	// liveAtStart is what it kept of that, as live says it.
+	liveAtStart uint64
 	// stream is where nginx passes HTTP through byte by byte; "" where HTTP is that anyway.
 	stream string
 	// control is our unix socket; others have none.
@@ -115,7 +119,11 @@ func (s *stack) startOurs(ctx context.Context, o options, c benchCase) (*peer, e
 		software = "builtin"
 	}
 	e := endpointsFrom(first)
-	child, err := start(s.dir, peerOurs, nil, o.binary, "up", "--origins", "1", "--srs", software, "--port-base", fmt.Sprint(base),
+	var env []string
+	if o.profile != "" && c.kind == holding {
+		env = append(env, "GODEBUG=memprofilerate=4096") // bytes between samples: sessions are small
+	}
+	child, err := start(s.dir, peerOurs, env, o.binary, "up", "--origins", "1", "--srs", software, "--port-base", fmt.Sprint(base),
 		"--rtmp", e.RTMP, "--http", e.HTTP, "--api", e.API, "--webrtc", e.RTC, "--srt", e.SRT, "--candidate", "127.0.0.1",
 		"--state-dir", state, "--vhosts", overlay, "--hook-relay", "off", "--cgroup", "off", "--rtmp-to-rtc", "off", "--pprof",
 		// One address makes all the load.
@@ -185,6 +193,31 @@ func (p *peer) goroutines(ctx context.Context) int {
 	return n
 }
 
+// live is how many bytes of heap and stacks our proxy keeps, garbage not counted; 0 for
+// others. Being asked has the proxy collect its garbage.
+func (p *peer) live(ctx context.Context) (uint64, error) {
+	if p.control == "" {
+		return 0, nil
+	}
+	b, err := p.ask(ctx, "/debug/pprof/heap?gc=1&debug=1")
+	if err != nil {
+		return 0, err
+	}
+	return heapValue(b, "HeapAlloc") + heapValue(b, "Stack"), nil
+}
+
+// heapValue is a figure of the runtime.MemStats that end a heap profile in text:
+// "# HeapAlloc = 123", or "# Stack = 123 / 456" in use and in all.
+func heapValue(profile []byte, name string) uint64 {
+	for line := range bytes.Lines(profile) {
+		if rest, ok := bytes.CutPrefix(line, []byte("# "+name+" = ")); ok {
+			n, _ := strconv.ParseUint(string(bytes.Fields(rest)[0]), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
 // close ends everything, the proxies before the origin that `up` owns, and removes
 // the folder.
 func (s *stack) close() {
@@ -234,6 +267,9 @@ func (s *stack) watchIdle(ctx context.Context) error {
 			return p.explain(err)
 		}
 		p.idle, p.atStart = (after-before[i]).Seconds()/elapsed.Seconds(), held.RSS
+		if p.liveAtStart, err = p.live(ctx); err != nil {
+			return p.explain(err)
+		}
 	}
 	return nil
 }

@@ -36,8 +36,11 @@ func columns() []column {
 			}
 			return number(l.ProxyCost, 2)
 		}},
-		{"+origin", func(_ *results, _ benchCase, l *leg) string { return number(l.BothCost, 2) }},
-		{"machine", func(_ *results, _ benchCase, l *leg) string { return number(l.MachineCost, 2) }},
+		{"+origin", func(_ *results, c benchCase, l *leg) string { return only(c.kind != holding, number(l.BothCost, 2)) }},
+		{"machine", func(_ *results, c benchCase, l *leg) string {
+			return only(c.kind != holding, number(l.MachineCost, 2))
+		}},
+		{"live KB", func(_ *results, c benchCase, l *leg) string { return only(l.Live != 0, number(l.Live, 2)) }},
 		{"of haproxy", func(r *results, c benchCase, l *leg) string { return r.ratio(c, l, peerHAProxy) }},
 		{"of nginx", func(r *results, c benchCase, l *leg) string { return r.ratio(c, l, peerNginx) }},
 		{"+origin of direct", func(r *results, c benchCase, l *leg) string { return r.ratio(c, l, peerDirect) }},
@@ -49,22 +52,23 @@ func columns() []column {
 		{"first p99", func(_ *results, _ benchCase, l *leg) string { return number(l.FirstP99, 1) }},
 		{"prelude p99", func(_ *results, _ benchCase, l *leg) string { return number(l.PreludeP99, 1) }},
 		{"origin out", func(_ *results, c benchCase, l *leg) string {
-			if c.unit != perGB {
-				return "-" // the kernel counts no datagrams there
-			}
-			return number(l.OriginOut, 2)
+			return only(c.unit == perGB, number(l.OriginOut, 2)) // the kernel counts no datagrams there
 		}},
+		{"fetches", func(_ *results, c benchCase, l *leg) string { return only(c.kind == polling, number(l.Fetches, 2)) }},
 		{"idle ms/s", func(_ *results, _ benchCase, l *leg) string { return number(l.IdleCPU*1000, 1) }},
 		{"RSS MB", func(_ *results, _ benchCase, l *leg) string { return number(l.RSS, 1) }},
 		{"fds", func(_ *results, _ benchCase, l *leg) string { return fmt.Sprint(l.Descriptors) }},
 		{"threads", func(_ *results, _ benchCase, l *leg) string { return fmt.Sprint(l.Threads) }},
-		{"goroutines", func(_ *results, _ benchCase, l *leg) string {
-			if l.Goroutines == 0 {
-				return "-"
-			}
-			return fmt.Sprint(l.Goroutines)
-		}},
+		{"goroutines", func(_ *results, _ benchCase, l *leg) string { return only(l.Goroutines != 0, fmt.Sprint(l.Goroutines)) }},
 	}
+}
+
+// only is text where it means something.
+func only(means bool, text string) string {
+	if !means {
+		return "-"
+	}
+	return text
 }
 
 // ratio is a leg's cost to that of another peer: of direct with the origin, since direct

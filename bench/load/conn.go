@@ -57,6 +57,19 @@ func (c *conn) dial(to netip.AddrPort) (err error) {
 	return c.register(unix.EPOLLOUT)
 }
 
+// dialUDP makes the connection a UDP socket of one peer.
+func (c *conn) dialUDP(to netip.AddrPort) (err error) {
+	family, addr := sockaddr(to)
+	c.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(c.fd, addr); err != nil {
+		return err
+	}
+	return c.adopt()
+}
+
 // register has the loop watch the descriptor.
 func (c *conn) register(mask uint32) error {
 	c.mask = mask

@@ -43,7 +43,8 @@ func (l *Load) Play(url string, of *Publisher) (*Player, error) {
 }
 
 // Hold is a player of a stream that has nothing to say, maybe: it runs as soon as the
-// server has accepted it. Over WebRTC only the path is checked, and no keys are agreed on.
+// server has accepted it. Over WebRTC only the path is checked, and no keys are agreed on;
+// over SRT what comes is not acknowledged.
 func (l *Load) Hold(url string) (*Player, error) { return l.play(url, &Player{load: l, hold: true}) }
 
 func (l *Load) play(url string, p *Player) (*Player, error) {
@@ -61,7 +62,9 @@ func (l *Load) play(url string, p *Player) (*Player, error) {
 	case WebRTC:
 		begin = newRTCPlayer(p, t).begin
 	case SRT:
-		begin = newSRTPlayer(p, t).begin
+		if begin = newSRTPlayer(p, t).begin; p.hold {
+			begin = newSRTHeld(p, t).begin
+		}
 	default:
 		return nil, fmt.Errorf("%w: %s is not for players", ErrURL, t.protocol)
 	}

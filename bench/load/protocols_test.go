@@ -87,7 +87,24 @@ func TestSRT(t *testing.T) {
 		play(t, l, "srt://"+o.SRT.Listen+"?streamid="+"%23!::r=live/a,m=request", p)
 	}
 	checkClean(t, measure(t, l), 2*20)
-	if _, err := l.Play("srt://"+o.RTMPListen[0]+"/live/a", nil); err != nil { // nobody answers
+	held, err := l.Hold("srt://" + o.SRT.Listen + "/live/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a session that does nothing", held.Running)
+	// gosrt ends a connection that is silent for 2 s.
+	if err := Sleep(t.Context(), 3*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if r := l.Report(); r.Failed() != 0 || r.RunningPlayers != 3 || r.Prelude.Count() != 3 {
+		t.Errorf("%v", r)
+	}
+	held.Stop()
+	if _, err := l.Hold("srt://" + o.RTMPListen[0] + "/live/a"); err != nil { // nobody answers
+		t.Fatal(err)
+	}
+	waitFor(t, "its error", func() bool { return l.Report().Errors["play: srt: no answer to a handshake"] == 1 })
+	if _, err := l.Play("srt://"+o.RTMPListen[0]+"/live/a", nil); err != nil {
 		t.Fatal(err)
 	}
 }

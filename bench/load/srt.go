@@ -31,9 +31,7 @@ type srtSession struct {
 func (s *srtSession) begin() {
 	s.load.aside(func() {
 		c := srt.DefaultConfig()
-		if c.StreamId = s.target.streamID; c.StreamId == "" {
-			c.StreamId = "#!::r=" + s.target.app + "/" + s.target.stream + ",m=" + s.mode
-		}
+		c.StreamId = s.target.srtStreamID(s.mode)
 		conn, err := srt.Dial("srt", s.target.addr.String(), c)
 		if err != nil {
 			err = fmt.Errorf("srt: %w", err)
@@ -107,6 +105,14 @@ func (r *srtPublisher) send(rec record, _ uint32, _ bool, _ int) error {
 		return errSRTQueue
 	}
 	return nil
+}
+
+// srtStreamID is how SRT names the target; the mode is "publish" or "request".
+func (t target) srtStreamID(mode string) string {
+	if t.streamID != "" {
+		return t.streamID
+	}
+	return "#!::r=" + t.app + "/" + t.stream + ",m=" + mode
 }
 
 func newSRTPlayer(p *Player, t target) *srtSession {
