@@ -11,20 +11,36 @@ import (
 	"srs-proxy/balancer"
 	"srs-proxy/balancer/redisbalancer"
 	"srs-proxy/balancer/redisbalancer/redistest"
+	"srs-proxy/testkit"
 )
 
 // The suite of Memory, on a real Redis.
 func TestRedisConforms(t *testing.T) {
 	server := redistest.Start(t)
+	conforms(t, redisbalancer.Config{Addrs: []string{server.Addr}})
+}
+
+// The same on a Cluster of three masters. Each test has a prefix of its own, and so a slot.
+func TestRedisClusterConforms(t *testing.T) {
+	c := redistest.StartCluster(t, 3, false, testkit.FreePort)
+	conforms(t, redisbalancer.Config{Addrs: c.Addrs()})
+	for i, n := range c.Keys() {
+		if n == 0 {
+			t.Errorf("master %d of 3 has never had a key", i)
+		}
+	}
+}
+
+func conforms(t *testing.T, cfg redisbalancer.Config) {
+	t.Helper()
 	var prefixes atomic.Int64
 	balancer.Conformance(t, func(t *testing.T, idle time.Duration) balancer.Balancer {
-		b, err := redisbalancer.New(t.Context(), redisbalancer.Config{
-			Addrs:     []string{server.Addr},
-			Prefix:    "test" + strconv.FormatInt(prefixes.Add(1), 10) + "-",
-			LeaseIdle: idle,
-			Settle:    time.Millisecond,
-			Timeout:   5 * time.Second, // this machine may be busy
-		}, slog.New(slog.DiscardHandler))
+		cfg := cfg
+		cfg.Prefix = "test" + strconv.FormatInt(prefixes.Add(1), 10) + "-"
+		cfg.LeaseIdle = idle
+		cfg.Settle = time.Millisecond
+		cfg.Timeout = 5 * time.Second // this machine may be busy
+		b, err := redisbalancer.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

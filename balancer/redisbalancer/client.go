@@ -83,6 +83,10 @@ func (r *Redis) connect() redis.UniversalClient {
 // epoch. A server that was restarted, or a replica that was promoted, may have an old state
 // with a valid epoch; nobody must use it before all proxies have written back what they hold.
 func (r *Redis) checkServer(ctx context.Context, cn *redis.Conn) error {
+	return r.checkEpoch(ctx, cn)
+}
+
+func (r *Redis) checkEpoch(ctx context.Context, cn redis.Cmdable) error {
 	id, err := runID(ctx, cn)
 	if err != nil || id == "" {
 		return nil // not allowed to ask, or the call that follows fails as well
@@ -113,10 +117,50 @@ func runID(ctx context.Context, c redis.Cmdable) (string, error) {
 	return id, nil
 }
 
+// serverRun names the run of the server that has our keys, after the epoch in it was
+// checked: connections to a node of a Cluster may be older than its promotion.
 func (r *Redis) serverRun(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Timeout)
 	defer cancel()
-	return runID(ctx, r.rdb)
+	home, err := r.home(ctx)
+	if err != nil {
+		return "", err
+	}
+	if r.cfg.cluster() {
+		if err := r.checkEpoch(ctx, home); err != nil {
+			return "", err
+		}
+	}
+	return runID(ctx, home)
+}
+
+// home is the server that has our keys. A Cluster's client asks all masters what has no
+// key, and one that is dead and none of our business would fail it.
+func (r *Redis) home(ctx context.Context) (redis.Cmdable, error) {
+	if c, ok := r.rdb.(*redis.ClusterClient); ok {
+		return c.MasterForKey(ctx, r.keys.key("epoch"))
+	}
+	return r.rdb, nil
+}
+
+// seekHome has a Cluster's client find out who has our keys now. By itself it asks every
+// minute, or when a node sends it to another one, which a dead one does not.
+func (r *Redis) seekHome(ctx context.Context) {
+	if c, ok := r.rdb.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
+}
+
+// loadHold has the server know the script that is called by its hash.
+func (r *Redis) loadHold(ctx context.Context) error {
+	home, err := r.home(ctx)
+	if err == nil {
+		err = r.lua.hold.Load(ctx, home).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("load a script: %w", err)
+	}
+	return nil
 }
 
 //go:embed lua

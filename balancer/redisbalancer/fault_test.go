@@ -123,68 +123,76 @@ func TestRedisFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Start(t)
-			cfg := func(c *Config) {
-				c.Hold, c.LeaseIdle, c.Timeout, c.Settle = 6*time.Second, 2*time.Second, time.Second, 2*time.Second
-			}
-			a, b := open(t, s, cfg), open(t, s, cfg)
-			addOrigins(t, 4, a, b)
-			const streams = 300
-			var live []balancer.Lease
-			for i := range streams {
-				live = append(live, pick(t, a, fmt.Sprint("live", i), balancer.Publish))
-			}
-			testkit.Within(t, limit, "all streams known to the other proxy", func() bool { return b.knowsStream(fmt.Sprint("live", streams-1)) })
-			stop := churn(t, a, b)
-			time.Sleep(100 * time.Millisecond)
-
-			end, away := tt.begin(t, s)
-			if away {
-				wantAway(t, a, b, live)
-			}
-			time.Sleep(tt.lasts)
-			if away {
-				wantAway(t, a, b, live)
-			}
-			end()
-
-			back := time.Now()
-			for _, r := range []*Redis{a, b} {
-				testkit.Within(t, limit, "a new stream placed", func() bool {
-					l, err := r.Pick(ctx, balancer.Request{Stream: stream("new"), Role: balancer.Publish})
-					if err != nil {
-						return false
-					}
-					return r.Release(ctx, l) == nil
-				})
-			}
-			if took := time.Since(back); took > recovery {
-				t.Errorf("new streams are placed %v after Redis is back", took)
-			} else {
-				t.Logf("new streams are placed %v after Redis is back", took)
-			}
-			stop()
-			c := open(t, s, cfg) // one that knows nothing but what Redis says
-			for _, l := range live {
-				for _, r := range []*Redis{a, b, c} {
-					if p := pick(t, r, l.Stream.Name, balancer.Play); p.Origin.ID != l.Origin.ID {
-						t.Fatalf("%s is on %s and players are sent to %s", l.Stream.Name, l.Origin.ID, p.Origin.ID)
-					}
-				}
-				// Redis itself knows that the publisher lives.
-				req := balancer.Request{Stream: l.Stream, Role: balancer.Publish, Exclude: []string{l.Origin.ID}}
-				if _, err := c.Pick(ctx, req); !errors.Is(err, balancer.ErrOwnerUnreachable) {
-					t.Fatalf("%s would have a second owner: %v", l.Stream.Name, err)
-				}
-			}
-			testkit.Within(t, limit, "every publisher counted", func() bool {
-				n := 0
-				for i := range 4 {
-					n += statusOf(t, c, originN(i).ID).Publishers
-				}
-				return n == streams
-			})
+			survives(t, func() *Redis { return open(t, s, faulty) }, func() (func(), bool) { return tt.begin(t, s) }, tt.lasts)
 		})
 	}
+}
+
+// faulty has leases short enough for a test to see them end.
+func faulty(c *Config) {
+	c.Hold, c.LeaseIdle, c.Timeout, c.Settle = 6*time.Second, 2*time.Second, time.Second, 2*time.Second
+}
+
+// survives is what proxies, which open makes, must do when a fault begins and ends.
+func survives(t *testing.T, open func() *Redis, begin func() (end func(), away bool), lasts time.Duration) {
+	t.Helper()
+	a, b := open(), open()
+	addOrigins(t, 4, a, b)
+	const streams = 300
+	var live []balancer.Lease
+	for i := range streams {
+		live = append(live, pick(t, a, fmt.Sprint("live", i), balancer.Publish))
+	}
+	testkit.Within(t, limit, "all streams known to the other proxy", func() bool { return b.knowsStream(fmt.Sprint("live", streams-1)) })
+	stop := churn(t, a, b)
+	time.Sleep(100 * time.Millisecond)
+
+	end, away := begin()
+	if away {
+		wantAway(t, a, b, live)
+	}
+	time.Sleep(lasts)
+	if away {
+		wantAway(t, a, b, live)
+	}
+	end()
+
+	back := time.Now()
+	for _, r := range []*Redis{a, b} {
+		testkit.Within(t, limit, "a new stream placed", func() bool {
+			l, err := r.Pick(ctx, balancer.Request{Stream: stream("new"), Role: balancer.Publish})
+			if err != nil {
+				return false
+			}
+			return r.Release(ctx, l) == nil
+		})
+	}
+	if took := time.Since(back); took > recovery {
+		t.Errorf("new streams are placed %v after Redis is back", took)
+	} else {
+		t.Logf("new streams are placed %v after Redis is back", took)
+	}
+	stop()
+	c := open() // one that knows nothing but what Redis says
+	for _, l := range live {
+		for _, r := range []*Redis{a, b, c} {
+			if p := pick(t, r, l.Stream.Name, balancer.Play); p.Origin.ID != l.Origin.ID {
+				t.Fatalf("%s is on %s and players are sent to %s", l.Stream.Name, l.Origin.ID, p.Origin.ID)
+			}
+		}
+		// Redis itself knows that the publisher lives.
+		req := balancer.Request{Stream: l.Stream, Role: balancer.Publish, Exclude: []string{l.Origin.ID}}
+		if _, err := c.Pick(ctx, req); !errors.Is(err, balancer.ErrOwnerUnreachable) {
+			t.Fatalf("%s would have a second owner: %v", l.Stream.Name, err)
+		}
+	}
+	testkit.Within(t, limit, "every publisher counted", func() bool {
+		n := 0
+		for i := range 4 {
+			n += statusOf(t, c, originN(i).ID).Publishers
+		}
+		return n == streams
+	})
 }
 
 // wantAway is what a proxy does without Redis.

@@ -550,7 +550,7 @@ func (r *Redis) tellPart(ctx context.Context, epoch string, part []telling) erro
 	for _, t := range part {
 		l, err := t.cmd.Slice()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") { // emptied by SCRIPT FLUSH
-			return r.lua.hold.Load(ctx, r.rdb).Err()
+			return r.loadHold(ctx)
 		}
 		if err != nil {
 			return err

@@ -51,11 +51,9 @@ func (r *Redis) recover(ctx context.Context, lost string) error {
 		return nil // done while we waited
 	}
 	offered := rand.Text()
-	if !r.cfg.cluster() {
-		// Not being allowed to ask costs the proof, not the service.
-		if id, err := r.serverRun(ctx); err == nil {
-			offered = id + offered
-		}
+	// Not being allowed to ask costs the proof, not the service.
+	if id, err := r.serverRun(ctx); err == nil {
+		offered = id + offered
 	}
 	p, err := r.callIn(ctx, "", r.lua.begin, offered, r.cfg.epochLife().Milliseconds(), r.cfg.Settle.Milliseconds())
 	if err != nil {
@@ -146,8 +144,8 @@ func (r *Redis) insist(ctx context.Context, epoch string, s *redis.Script, args 
 // restoreHeld tells all that we hold. The store may have lost it, or given it up. Gates are
 // passed by, because who is through one may be who waits for this; such streams are told again.
 func (r *Redis) restoreHeld(ctx context.Context, epoch string) error {
-	if err := r.lua.hold.Load(ctx, r.rdb).Err(); err != nil {
-		return fmt.Errorf("load a script: %w", err)
+	if err := r.loadHold(ctx); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	var all []telling

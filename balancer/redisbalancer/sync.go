@@ -21,6 +21,7 @@ func (r *Redis) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		if r.isAway() {
 			if err := r.recover(ctx, r.currentEpoch()); err != nil {
+				r.seekHome(ctx)
 				r.sweepIdle(time.Now())
 				_ = sleep(ctx, pollEvery)
 				continue
