@@ -24,6 +24,7 @@ func home(c *redistest.Cluster) int { return c.Owner("{srs-proxy}:srs-proxy-epoc
 // Of three masters one has our keys. It dies and comes back empty, or its replica takes over;
 // or another one dies, which is none of our business.
 func TestClusterMasterKilled(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		replicas bool
@@ -59,6 +60,7 @@ func TestClusterMasterKilled(t *testing.T) {
 // A replica that did not get the last of what its master had takes over: what was decided
 // since is written back before anything new is decided.
 func TestClusterReplicaIsBehind(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, true, testkit.FreePort, "--cluster-replica-validity-factor", "0")
 	long := func(cfg *Config) { cfg.Hold, cfg.Settle = 10*time.Minute, 6*time.Second }
 	a := open(t, c.Masters[0], of(c), long)
