@@ -225,3 +225,40 @@ func TestLookup(t *testing.T) {
 		t.Errorf("localhost is %v, %v", found, err)
 	}
 }
+
+// counting counts what a balancer is told.
+type counting struct {
+	*balancer.Memory
+	mu      sync.Mutex // guards the following
+	updates int
+}
+
+func (c *counting) Update(ctx context.Context, o balancer.Origin) error {
+	c.mu.Lock()
+	c.updates++
+	c.mu.Unlock()
+	return c.Memory.Update(ctx, o)
+}
+
+// One that drains because it is listed no more has no heartbeats, and a balancer that is
+// shared forgets what nobody tells it of.
+func TestUnlistedIsRefreshed(t *testing.T) {
+	within(t, Config{Shared: true}, func(b *bench) {
+		bal := &counting{Memory: b.bal}
+		b.m.bal = bal
+		b.list(1)
+		time.Sleep(time.Second)
+		b.publish("x")
+		b.list()
+		bal.mu.Lock()
+		before := bal.updates
+		bal.mu.Unlock()
+		time.Sleep(time.Minute)
+		b.want("it drains", "1-(1) ")
+		bal.mu.Lock()
+		defer bal.mu.Unlock()
+		if n := bal.updates - before; n < 5 || n > 10 {
+			t.Errorf("told %d times in a minute", n)
+		}
+	})
+}
