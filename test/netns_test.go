@@ -30,7 +30,11 @@ func inNetwork(t *testing.T) bool {
 		return true
 	}
 	needTool(t, "ip", "package iproute2")
-	args := []string{"-test.run", "^" + regexp.QuoteMeta(t.Name()) + "$", "-test.v", "-test.parallel", "16"}
+	parallel := "16" // its tests wait most of the time
+	if suite.faults {
+		parallel = "1"
+	}
+	args := []string{"-test.run", "^" + regexp.QuoteMeta(t.Name()) + "$", "-test.v", "-test.parallel", parallel}
 	if end, ok := t.Deadline(); ok {
 		args = append(args, "-test.timeout", time.Until(end).String())
 	}

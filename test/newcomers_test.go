@@ -223,6 +223,9 @@ func (f redisFault) wrong(a arrival, phase string) string {
 	// to the same answer.
 	meet := f.local() || f.away == [2]bool{} || phase == "before" || phase == "after"
 	switch {
+	case a.kind == playsOther && f.local() && phase == "between":
+		// Placed by Redis in the last moment, where the other proxy alone would not: the
+		// player waits at another origin until Redis is back.
 	case a.err != nil && away && a.took > refuses, a.took > recovers:
 		return "waited for too long"
 	case a.kind == playsRTMP || a.kind == playsFLV:

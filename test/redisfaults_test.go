@@ -136,7 +136,7 @@ func TestRedisProcess(t *testing.T) {
 func (f redisFault) befall(t *testing.T, at places) {
 	streams := 6
 	if suite.faults {
-		streams = 20
+		streams = 12
 	}
 	s := newShared(t, at, 3, f.flags...)
 	c := newCrowd(t, s.proxies[0], streams, s.proxies[1])

@@ -224,6 +224,41 @@ func wantAway(t *testing.T, a, b *Redis, live []balancer.Lease) {
 	}
 }
 
+// Redis is away for longer than origins live without a heartbeat. Who is back first does not
+// know of those that the other one has heard of, and must not forget them for it.
+func TestOriginsOutliveRedis(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	cfg := func(c *Config) { c.OriginTTL = 3 * time.Second }
+	a, b := open(t, s, cfg), open(t, s, cfg)
+	beat := func(i int) {
+		if err := a.Update(ctx, originN(i)); err != nil {
+			t.Error(err)
+		}
+	}
+	addOrigins(t, 4, a, b)
+	live := pick(t, a, "live", balancer.Publish)
+	testkit.Within(t, limit, "the stream known to the other proxy", func() bool { return b.knowsStream("live") })
+	s.Stop()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		for i := range 4 {
+			beat(i)
+		}
+	}
+	a.recovering.Lock() // it is the last to come back
+	s.Continue()
+	testkit.Within(t, limit, "Redis reached again", func() bool { return !b.isAway() })
+	time.Sleep(2 * pollEvery)
+	if n := b.knows(); n != 4 {
+		t.Errorf("%d origins known to who is back first", n)
+	}
+	a.recovering.Unlock()
+	testkit.Within(t, limit, "Redis reached again", func() bool { return !a.isAway() })
+	if p := pick(t, b, "live", balancer.Publish); p.Origin.ID != live.Origin.ID {
+		t.Errorf("the stream is on %s, a publisher is sent to %s", live.Origin.ID, p.Origin.ID)
+	}
+}
+
 // Proxies that place streams alone come to the same answers, and say so when they can
 // again; of two answers one is taken back.
 func TestFallbackLocal(t *testing.T) {

@@ -173,8 +173,9 @@ const (
 )
 
 // epochLife is after how long without any proxy a store is not trusted. It ends before the
-// leases in it do.
-func (c Config) epochLife() time.Duration { return c.Hold / 3 }
+// leases in it do, and before the origins, of which a proxy hears three times in their life:
+// else who is back first would find those expired that others have heard of meanwhile.
+func (c Config) epochLife() time.Duration { return min(c.Hold, c.OriginTTL) / 3 }
 
 func (c Config) withDefaults() Config {
 	c.Fallback = cmp.Or(c.Fallback, Fail)

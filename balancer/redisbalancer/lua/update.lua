@@ -1,11 +1,21 @@
 -- update(id, service, state, server's key, origin as JSON, time to live, record for the
 -- existing proxy, how): how is "update", "adopt" for a server that the existing proxy
 -- registered, or "restore" for one that the store lost; the last two change none that is known.
+-- But one that is restored has its time anew: who was told of its heartbeats may come later.
 local id, service, state, key, json = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local ttl, record, how = tonumber(ARGV[9]), ARGV[10], ARGV[11]
 
 local old = call('HGET', K'origins', id)
-if how ~= 'update' and (old or call('HGET', K'keys', key)) then return {'ok', seq()} end
+if how ~= 'update' and (old or call('HGET', K'keys', key)) then
+  local _, _, oldkey, oldservice = string.match(old or '', '^(%d+)\n(%d)\n([^\n]*)\n([^\n]*)\n')
+  if how == 'restore' and oldkey == key and oldservice == service then
+    call('ZADD', K'expiry', int(now + ttl), id)
+    local left = call('PTTL', key) -- the existing proxy's record stays its own
+    if left == -2 then call('SET', key, record, 'PX', int(ttl)) elseif left ~= -1 and left < ttl then call('PEXPIRE', key, int(ttl)) end
+    list(key)
+  end
+  return {'ok', seq()}
+end
 local inc, oldkey, oldservice
 if old then
   inc, oldkey, oldservice = string.match(old, '^(%d+)\n%d\n([^\n]*)\n([^\n]*)\n')
