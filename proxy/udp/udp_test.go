@@ -2,6 +2,7 @@ package udp_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,7 +19,13 @@ import (
 	"srs-proxy/proxy/udp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(relayEnv); kind != "" {
+		fmt.Fprintln(os.Stderr, beRelay(kind, os.Getenv(originEnv)))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestAnswersComeFromTheAddressThatWasAsked(t *testing.T) {
 	for _, tt := range []struct{ listen, host string }{
