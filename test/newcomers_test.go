@@ -14,7 +14,8 @@ import (
 
 // newcomers are clients that come all the time, through both proxies: publishers of new
 // names, some of which both proxies are asked for at once, whose streams are played through
-// the other proxy; players of streams that are live; and players of what nobody knows.
+// the other proxy; players of streams that are live; second publishers of those, which an
+// origin that has the first refuses; and players of what nobody knows.
 type newcomers struct {
 	s    *shared
 	live *crowd
@@ -40,6 +41,7 @@ type arrivalKind string
 const (
 	publishesNew  arrivalKind = "publishes a new name"
 	publishesBoth arrivalKind = "publishes a name through both proxies"
+	publishesLive arrivalKind = "publishes a live name"
 	playsOther    arrivalKind = "plays a new name through the other proxy"
 	playsRTMP     arrivalKind = "plays a live name over RTMP"
 	playsFLV      arrivalKind = "plays a live name over HTTP-FLV"
@@ -63,6 +65,7 @@ func (n *newcomers) come(ctx context.Context) {
 			live := names[i%len(names)]
 			all.Go(func() { n.publish(p, fmt.Sprintf("new%d-%d", p, i), publishesNew) })
 			all.Go(func() { n.publish(p, fmt.Sprintf("both-%d", i), publishesBoth) })
+			all.Go(func() { n.publish(p, live, publishesLive) })
 			all.Go(func() {
 				n.note(playsRTMP, p, live, func(in *instance) error { return playedRTMP(in, live, n.live.pubs[live].id) })
 			})
@@ -91,8 +94,8 @@ func (n *newcomers) publish(through int, name string, kind arrivalKind) {
 		return
 	}
 	key := name
-	if kind == publishesBoth {
-		key += fmt.Sprint(" through ", through)
+	if kind != publishesNew {
+		key += fmt.Sprintf(" through %d, stamped %d", through, pub.id)
 	}
 	n.mu.Lock()
 	n.pubs[key] = pub
@@ -127,7 +130,7 @@ func (n *newcomers) checkLive(t *testing.T) {
 	t.Helper()
 	lives := 0
 	for name, pub := range n.pubs {
-		if strings.HasPrefix(name, "both-") {
+		if !strings.HasPrefix(name, "new") {
 			continue // the second of two is refused by the origin
 		}
 		select {
@@ -233,6 +236,9 @@ func (f redisFault) wrong(a arrival, phase string) string {
 			return "a live stream was not to be had"
 		}
 	case away && !f.local() && a.kind != playsOther:
+		if a.kind == publishesLive {
+			break // the origin refuses
+		}
 		if a.err == nil {
 			return "accepted without Redis"
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,6 +257,39 @@ func TestOriginsOutliveRedis(t *testing.T) {
 	testkit.Within(t, limit, "Redis reached again", func() bool { return !a.isAway() })
 	if p := pick(t, b, "live", balancer.Publish); p.Origin.ID != live.Origin.ID {
 		t.Errorf("the stream is on %s, a publisher is sent to %s", live.Origin.ID, p.Origin.ID)
+	}
+}
+
+// An answer that did not arrive in time gave the stream to an origin; the proxy has placed it
+// alone meanwhile, at another one. That is where it is then, and its publisher may stay.
+func TestAnswerComesTooLate(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	link := redistest.NewLink(t, s)
+	a := open(t, s, func(c *Config) { c.Addrs, c.Fallback = []string{link.Addr()}, Local })
+	b := open(t, s)
+	var moved atomic.Int64
+	a.OnMoved(func(balancer.Stream, uint64) { moved.Add(1) })
+	addOrigins(t, 8, b, a)
+	placed := pick(t, a, "late", balancer.Publish)
+	link.Cut()
+	testkit.Within(t, limit, "Redis noticed to be away", a.isAway)
+	a.mu.Lock()
+	for id := range a.origins {
+		if id != placed.Origin.ID {
+			a.entries[stream("late").String()].cur.origin = a.origins[id].Origin
+			break
+		}
+	}
+	a.mu.Unlock()
+	link.Mend()
+	testkit.Within(t, limit, "Redis reached again", func() bool { return !a.isAway() })
+	now := pick(t, a, "late", balancer.Play)
+	if now.Origin.ID == placed.Origin.ID || moved.Load() > 0 {
+		t.Errorf("players are sent to %s, and %d times sessions were sent away", now.Origin.ID, moved.Load())
+	}
+	if p := pick(t, b, "late", balancer.Publish); p.Origin.ID != now.Origin.ID {
+		t.Errorf("the stream is on %s, a publisher is sent to %s", now.Origin.ID, p.Origin.ID)
 	}
 }
 

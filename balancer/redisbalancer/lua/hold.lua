@@ -12,8 +12,10 @@ local function moved(p) return {'moved', p.pin, p.id, p.origin.value, p.publishe
 
 local p = pinof(stream)
 if p and p.id ~= id then
-  -- Its publisher can't be moved, waiting players can.
-  if pubs == 0 or p.pubs > 0 then return moved(p) end
+  -- Its publisher can't be moved, waiting players can. What the proxy itself held of it is over:
+  -- the answer that gave it the pin came when it had stopped to wait.
+  local own = p.holds['h:' .. proxy]
+  if pubs == 0 or p.pubs > (own and own[1] or 0) then return moved(p) end
   drop(p)
   p = nil
 end
