@@ -114,6 +114,13 @@ func (n *newcomers) note(kind arrivalKind, through int, name string, do func(*in
 	n.all = append(n.all, a)
 }
 
+// cameBefore tells whether anyone came with a name before then.
+func (n *newcomers) cameBefore(name string, then time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.all, func(a arrival) bool { return a.name == name && a.came.Before(then) })
+}
+
 // playedRTMP plays a stream until a frame of it was seen.
 func playedRTMP(in *instance, name string, id uint32) error {
 	p, err := openPlay(in.rtmp(), "rtmp://"+in.rtmp()+"/live", name)

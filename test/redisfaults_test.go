@@ -184,18 +184,28 @@ func (f redisFault) befall(t *testing.T, at places) {
 		}
 	}
 	for name, times := range double.seen {
+		if f.local() && n.cameBefore(name, begun) {
+			continue // one proxy has placed it by Redis in the last moment, the other one alone
+		}
 		t.Errorf("%s had two owners, first seen %s after the fault's end", name, times.Sub(ended).Round(time.Millisecond))
+	}
+	for name := range double.last {
+		t.Errorf("%s still has two owners", name)
 	}
 	c.checkOthers(t, nil)
 	n.checkLive(t)
 }
 
-// doubles are the names that two origins had publishers of at the same time.
-type doubles struct{ seen map[string]time.Time }
+// doubles are the names that two origins had publishers of at the same time: when that was
+// seen first, and those of the last look.
+type doubles struct {
+	seen map[string]time.Time
+	last map[string]bool
+}
 
 func (d *doubles) watch(ctx context.Context, origins []*outside) {
 	d.seen = make(map[string]time.Time)
-	before := make(map[string]bool)
+	d.last = make(map[string]bool)
 	for ctx.Err() == nil {
 		owners, now := make(map[string]int), make(map[string]bool)
 		for _, o := range origins {
@@ -207,11 +217,11 @@ func (d *doubles) watch(ctx context.Context, origins []*outside) {
 		}
 		// Origins are asked one after the other: seen once, it may have moved meanwhile.
 		for name := range now {
-			if _, known := d.seen[name]; !known && before[name] {
+			if _, known := d.seen[name]; !known && d.last[name] {
 				d.seen[name] = time.Now()
 			}
 		}
-		before = now
+		d.last = now
 		sleepFor(ctx, 200*time.Millisecond)
 	}
 }
