@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -145,15 +146,16 @@ func TestKilledOriginOfTwoProxies(t *testing.T) {
 func togetherAt(t *testing.T, s *shared, round int) (home *outside, names [2]string) {
 	t.Helper()
 	at := make(map[*outside]*[2]string)
-	for i := range 4 * len(s.origins) {
+	for i := range 16 * len(s.origins) {
 		name := fmt.Sprintf("kill%d-%d", round, i)
-		pub := s.proxies[i%2].publish(t, name)
+		through := rand.IntN(2) // in turn, each proxy could always meet the same origins
+		pub := s.proxies[through].publish(t, name)
 		o, _ := homeOf(t, name, s.origins...)
 		if at[o] == nil {
 			at[o] = new([2]string)
 		}
-		if at[o][i%2] == "" {
-			at[o][i%2] = name
+		if at[o][through] == "" {
+			at[o][through] = name
 		} else {
 			pub.stop()
 		}
