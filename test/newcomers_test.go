@@ -233,6 +233,8 @@ func (f redisFault) wrong(a arrival, phase string) string {
 	// to the same answer.
 	meet := f.local() || f.away == [2]bool{} || phase == "before" || phase == "after"
 	switch {
+	case a.kind == playsUnknown && (!away || f.local()):
+		// It gets to an origin: the built-in one has no such stream, SRS lets players wait for it.
 	case a.kind == playsOther && f.local() && phase == "between":
 		// Placed by Redis in the last moment, where the other proxy alone would not: the
 		// player waits at another origin until Redis is back.
