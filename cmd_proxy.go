@@ -167,11 +167,10 @@ func (p *program) proxy(ctx context.Context, src sources) error {
 	}
 	in.monitor.List(ctx, listings(cfg.Static))
 	if len(cfg.ProxyCPUs) > 0 {
-		err = runtime.PinSelf(setup.cpus.Proxy)
-	}
-	if err != nil {
-		in.close()
-		return err
+		if err := runtime.PinSelf(setup.cpus.Proxy); err != nil {
+			in.close()
+			return err
+		}
 	}
 	in.welcome()
 	go in.reloadOnSignal(ctx, ended)

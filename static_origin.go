@@ -130,22 +130,13 @@ func isHost(v string) bool {
 // checkOneHost: a name may have several addresses, of which each is an origin, so what
 // belongs to one origin must be at one name.
 func checkOneHost(e balancer.Endpoints) error {
-	want := hostNameOf(e.RTMP)
+	want := health.HostName(e.RTMP)
 	for _, addr := range []string{e.HTTP, e.API, e.SRT, e.RTC} {
-		if addr != "" && hostNameOf(addr) != want {
+		if addr != "" && health.HostName(addr) != want {
 			return fmt.Errorf("has %s and %s for one origin; all its addresses need the same host name, or be IP addresses", e.RTMP, addr)
 		}
 	}
 	return nil
-}
-
-// hostNameOf is "" for an IP address.
-func hostNameOf(addr string) string {
-	host, _, _ := net.SplitHostPort(addr) // "" has none
-	if _, err := netip.ParseAddr(host); err == nil {
-		return ""
-	}
-	return host
 }
 
 func isOriginName(v string) bool {

@@ -19,13 +19,12 @@ type bar struct {
 // bars are in the order of the table; the first ones of a case are what it is about.
 func bars() []bar {
 	cost := func(l *leg) float64 { return l.ProxyCost }
-	held := func(l *leg) float64 { return l.ProxyCost }
 	return []bar{
 		{cases: "rtmp rtmp-fan rtmp-merged flv flv-fan publish", what: string(perGB), figure: cost, digits: 2, of: peerHAProxy},
 		{cases: "hls", what: string(perGB), figure: cost, digits: 2, of: peerNginx},
 		{cases: "webrtc srt", what: string(perPackets), figure: cost, digits: 1, of: peerNginx},
-		{cases: "idle-rtmp idle-flv", what: "KB/session", figure: held, digits: 1, limit: 6},
-		{cases: "idle-webrtc idle-srt", what: "KB/session", figure: held, digits: 1, limit: 2},
+		{cases: "idle-rtmp idle-flv", what: "KB/session", figure: cost, digits: 1, limit: 6},
+		{cases: "idle-webrtc idle-srt", what: "KB/session", figure: cost, digits: 1, limit: 2},
 		{cases: "churn", what: "prelude p99, ms", figure: func(l *leg) float64 { return l.PreludeP99 }, digits: 1, limit: 20},
 		{cases: "churn", what: "errors", figure: func(l *leg) float64 { return float64(sum(l.Errors)) }},
 		{cases: "rtmp rtmp-fan rtmp-merged", what: "added p50, ms", figure: func(l *leg) float64 { return l.AddedP50 }, digits: 2, limit: .2},

@@ -47,12 +47,15 @@ type host struct {
 }
 
 // hostOf is the name in the addresses of a listing, "" where they are IP addresses.
-func (l Listing) hostOf() string {
-	name, _, err := net.SplitHostPort(l.Endpoints.RTMP)
-	if _, notIP := netip.ParseAddr(name); err != nil || notIP == nil {
+func (l Listing) hostOf() string { return HostName(l.Endpoints.RTMP) }
+
+// HostName is the host name of "host:port", "" where that is an IP address or no address at all.
+func HostName(addr string) string {
+	host, _, _ := net.SplitHostPort(addr) // "" where there is none
+	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
 	}
-	return name
+	return host
 }
 
 // at is the origin of a listing that is at ip.
