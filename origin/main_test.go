@@ -22,11 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// The SRT library's client, after a dial that was refused: its reader and its
-		// timer wait for somebody who has gone.
-		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func1"),
-		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func3"))
+	goleak.VerifyTestMain(m, testkit.IgnoreSRTDial()...)
 }
 
 // testConfig listens on free ports and cuts HLS segments often.

@@ -5,6 +5,7 @@
 //	Serve                a server's Run, until the test ends
 //	FreePort, FreeAddr   where nobody listens
 //	Start, SRS           a program, until the test ends
+//	IgnoreSRTDial        what a library leaves behind, for goleak
 //
 // Only tests import it, which imports_test.go sees to: nothing of it is in the product.
 package testkit

@@ -14,9 +14,10 @@ import (
 
 	"srs-proxy/origin"
 	"srs-proxy/protocol/rtmp"
+	"srs-proxy/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.IgnoreSRTDial()...) }
 
 // newOrigin runs the built-in origin and says where its RTMP and HTTP are.
 func newOrigin(t *testing.T) (rtmpAddr, httpAddr string) {

@@ -20,11 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// gosrt's client, after a dial that was refused or gave up: its reader and its timer
-	// wait for somebody who has gone.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func1"),
-		goleak.IgnoreTopFunction("github.com/datarhei/gosrt.Dial.func3"))
+	goleak.VerifyTestMain(m, testkit.IgnoreSRTDial()...)
 }
 
 // patience is how long a test waits for what has to come, on a busy machine.
