@@ -23,15 +23,15 @@ func checkFiles(f *facts) []finding {
 	}
 	nofile := f.setup.nofile
 	connections := f.cfg.maxConnections(nofile)
-	sessions := nofile / filesPerSession
+	sessions := maxSessions(nofile)
 	text := fmt.Sprintf("limit of open files %d: %d sessions of the proxy, %d connections of an origin", nofile, sessions, connections)
 	switch {
 	case f.cfg.NoFile > nofile:
 		return []finding{warn("nofile", "%s; --nofile asks for %d and the hard limit allows no more", text, f.cfg.NoFile).fixedBy("%s", raise(f.cfg.NoFile))}
 	case f.cfg.MaxConnections == 0 && connections < autoMaxConnections:
-		return []finding{warn("nofile", "%s; an origin could serve %d", text, autoMaxConnections).fixedBy("%s", raise(2*filesPerSession*autoMaxConnections))}
-	case sessions < uint64(connections):
-		return []finding{warn("nofile", "%s: the proxy is full before an origin is", text).fixedBy("%s", raise(2*filesPerSession*uint64(connections)))}
+		return []finding{warn("nofile", "%s; an origin could serve %d", text, autoMaxConnections).fixedBy("%s", raise(2*filesFor(autoMaxConnections)))}
+	case sessions < connections:
+		return []finding{warn("nofile", "%s: the proxy is full before an origin is", text).fixedBy("%s", raise(2*filesFor(connections)))}
 	}
 	return []finding{ok("nofile", "%s", text)}
 }

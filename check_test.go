@@ -174,8 +174,8 @@ func TestPreflight(t *testing.T) {
 		{"swap in use", func(f *facts) { f.memory.SwapUsed = 9 * gib }, "memory", verdictWarn, "9.0G are swapped out", "vm.swappiness=1"},
 
 		{"connections over the hard limit", func(f *facts) { f.cfg.MaxConnections = 5000; f.limitErr = errors.New("allows 1024") }, "nofile", verdictFail, "allows 1024", "--nofile=5256:5256"},
-		{"a low hard limit", func(f *facts) { f.setup.nofile = 4096 }, "nofile", verdictWarn, "682 sessions of the proxy, 3840 connections of an origin; an origin could serve 10000", "LimitNOFILE=120000"},
-		{"the proxy full first", func(f *facts) { f.setup.nofile = 20000 }, "nofile", verdictWarn, "the proxy is full before an origin is", "LimitNOFILE=120000"},
+		{"a low hard limit", func(f *facts) { f.setup.nofile = 4096 }, "nofile", verdictWarn, "1638 sessions of the proxy, 3840 connections of an origin; an origin could serve 10000", "LimitNOFILE=50000"},
+		{"the proxy full first", func(f *facts) { f.setup.nofile = 20000 }, "nofile", verdictWarn, "the proxy is full before an origin is", "LimitNOFILE=50000"},
 		{"--nofile over the hard limit", func(f *facts) { f.cfg.NoFile = 1 << 21 }, "nofile", verdictWarn, "asks for 2097152", "--nofile=2097152:2097152"},
 		{"pipes of an ordinary user", func(f *facts) { f.bigPipes = false }, "pipes", verdictWarn, "while 64 connections are busy", "fs.pipe-user-pages-soft=0"},
 		{"unlimited pipes", func(f *facts) { f.bigPipes, f.kernel.PipeUserPages = false, 1<<20 }, "pipes", verdictOK, "4096 busy", ""},

@@ -272,9 +272,21 @@ func servedBy(root *srsconf.Directive) served {
 	}
 }
 
-// filesPerSession is what a session holds of the proxy's descriptors: a socket
-// on each side and a pipe for each direction of the splice.
-const filesPerSession = 6
+// A session is two of the proxy's descriptors, one on each side; its pipes are there only
+// while bytes wait for room. maxSessions takes four fifths of the descriptors for them.
+// maxPipes is at most half of the fifth that is left, in which sessions that begin, clients
+// of HLS and all else have to find room too; whoever does not is refused, and sessions
+// that run go on (packages listener and relay).
+func maxSessions(nofile uint64) int { return int(max(1, nofile*2/5)) }
+
+func maxPipes(nofile uint64) int { return int(min(max(1, nofile/20), pipesEnough)) }
+
+// pipesEnough is more directions than are ever busy at once, unless many clients take
+// nothing; a gigabyte of the kernel's memory if all are full.
+const pipesEnough = 1024
+
+// filesFor is how many descriptors maxSessions wants for so many sessions.
+func filesFor(sessions int) uint64 { return uint64(sessions) * 5 / 2 }
 
 // proxyConfig is the setup as the proxy takes it.
 func (s *setup) proxyConfig(origins served) proxy.Config {
@@ -296,7 +308,8 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		UDPPerIP:     s.cfg.MaxUDPSessionsPerIP,
 		Handshaking:  s.cfg.MaxHandshaking,
 		HLSCache:     s.cfg.HLSCache,
-		MaxSessions:  int(max(1, s.nofile/filesPerSession)),
+		MaxSessions:  maxSessions(s.nofile),
+		Pipes:        maxPipes(s.nofile),
 		DialTimeout:  s.cfg.DialTimeout,
 		Loops:        len(s.cpus.Proxy),
 		RelayMode:    s.cfg.RelayMode,

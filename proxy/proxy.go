@@ -67,6 +67,7 @@ type Config struct {
 	// Loops is how many threads relay TCP sessions; 0 means 1. RelayMode is how.
 	Loops     int
 	RelayMode relay.Mode
+	Pipes     int           // see relay.Config
 	Shards    int           // event loops of each datagram protocol, see udp.Config
 	StreamIDs srt.StreamIDs // what SRT stream ids leave open
 	Access    access.Rules  // who may publish and play
@@ -105,7 +106,7 @@ func New(cfg Config, bal balancer.Balancer, log *slog.Logger) *Proxy {
 	router := route.New(route.Config{
 		Vhosts: cfg.Vhosts, DialTimeout: cfg.DialTimeout, MaxSessions: cfg.MaxSessions, Access: cfg.Access, Sources: sources, Failed: cfg.Failed,
 	}, bal, log)
-	rl := relay.New(relay.Config{Loops: cfg.Loops, Mode: cfg.RelayMode})
+	rl := relay.New(relay.Config{Loops: cfg.Loops, Mode: cfg.RelayMode, Pipes: cfg.Pipes})
 	ln := listener.Config{PerIP: cfg.PerIP, Log: log}
 	web := httpserver.DefaultConfig()
 	web.Listen, web.Listener, web.SegmentMemory = cfg.HTTP, ln, cfg.HLSCache

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// wantedFiles is enough for the largest case: 6,000 sessions, for each of which our
-// proxy sets six descriptors aside.
+// wantedFiles is enough for the largest case: 6,500 sessions, for each of which our
+// proxy sets two and a half descriptors aside.
 const wantedFiles = 65_536
 
 // raiseFiles raises the limit of open files, ours and so that of all that we start, as
@@ -36,16 +36,17 @@ func descriptors() int {
 }
 
 // holdable is how many clients a peer may serve with that: HAProxy wants two for each,
-// and two for the pipe of one in four; ours sets six aside.
-func holdable() int { return descriptors() / 6 }
+// and two for the pipe of one in four; ours sets as many aside.
+func holdable() int { return descriptors() * 2 / 5 }
 
 // affordable is the case with as many held sessions as descriptors allow beside the
-// new ones, and what to say if these are fewer.
+// new ones, and what to say if these are fewer. A tenth of its sessions our proxy keeps
+// for publishers.
 func (c benchCase) affordable() (benchCase, string) {
 	if c.kind != holding && c.kind != churning {
 		return c, ""
 	}
-	most := max(1, holdable()-c.rate*3/2)
+	most := max(1, holdable()*9/10-c.rate*3/2)
 	if c.players <= most {
 		return c, ""
 	}

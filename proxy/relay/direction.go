@@ -67,6 +67,7 @@ func (d *direction) flush(pipes *pipePool) {
 	d.moved.Add(int64(had - d.pipe.held))
 	if err == unix.EAGAIN {
 		d.state = blocked
+		d.pipe = pipes.shelve(d.pipe)
 		return
 	}
 	pipes.put(d.pipe)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"syscall"
 	"unsafe"
 
@@ -20,8 +21,9 @@ const (
 // moves bytes, so there are as many pipes as blocked directions, not as sessions.
 type pipe struct {
 	r, w int
-	// buf stands in for the kernel's pipe in Copy mode, and when the process is out of
-	// descriptors: that may turn new sessions away, but must not end those that run.
+	// buf stands in for the kernel's pipe in Copy mode, when there are as many pipes as
+	// may be, and when the process is out of descriptors: that may turn new sessions
+	// away, but must not end those that run.
 	buf  []byte
 	held int // bytes inside
 }
@@ -44,7 +46,7 @@ func (p *pipe) fill(fd int) (n int, err error) {
 func (p *pipe) drain(fd int) (err error) {
 	var n int
 	if p.buf != nil {
-		n, err = send(fd, p.buf[len(p.buf)-p.held:])
+		n, err = send(fd, p.residue())
 	} else {
 		n, err = splice(p.r, fd, p.held)
 	}
@@ -53,6 +55,9 @@ func (p *pipe) drain(fd int) (err error) {
 	}
 	return err
 }
+
+// residue is what a buffer has yet to deliver.
+func (p *pipe) residue() []byte { return p.buf[len(p.buf)-p.held:] }
 
 // The system calls are raw: they do not block, and at a few thousand a second the
 // scheduler's bookkeeping around each one would be a tenth of the cost.
@@ -91,41 +96,57 @@ func result(n uintptr, errno syscall.Errno) (int, error) {
 	return int(n), nil
 }
 
-// pipePool keeps the idle pipes of one loop.
+// pipePool has the pipes of one loop.
 type pipePool struct {
-	copies bool // buffers only
+	most   int // pipes that there may be; whoever comes then copies
+	made   int // pipes that there are
 	free   []*pipe
 	buffer *pipe // an idle one
 }
 
 func (p *pipePool) get() *pipe {
-	if n := len(p.free); n > 0 && !p.copies {
+	if n := len(p.free); n > 0 {
 		pp := p.free[n-1]
 		p.free = p.free[:n-1]
 		return pp
 	}
 	var fds [2]int
-	if p.copies || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+	if p.made >= p.most || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		if pp := p.buffer; pp != nil {
 			p.buffer = nil
 			return pp
 		}
 		return &pipe{r: -1, w: -1, buf: make([]byte, bufferSize)}
 	}
+	p.made++
 	// Refused over the user's limit of pipe memory; the default 64 KiB works too.
 	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
 	return &pipe{r: fds[0], w: fds[1]}
+}
+
+// shelve is for a pipe whose bytes have to wait, for long perhaps: those of a buffer get
+// one of their own size.
+func (p *pipePool) shelve(pp *pipe) *pipe {
+	if pp.buf == nil || pp.held > cap(pp.buf)/2 {
+		return pp
+	}
+	small := &pipe{r: -1, w: -1, buf: bytes.Clone(pp.residue()), held: pp.held}
+	p.put(pp)
+	return small
 }
 
 // put takes a pipe back. One with bytes inside can't serve anyone else.
 func (p *pipePool) put(pp *pipe) {
 	switch {
 	case pp.buf != nil:
-		pp.held = 0
-		p.buffer = pp
+		if cap(pp.buf) == bufferSize {
+			pp.held = 0
+			p.buffer = pp
+		}
 	case pp.held == 0 && len(p.free) < pipesKept:
 		p.free = append(p.free, pp)
 	default:
+		p.made--
 		pp.close()
 	}
 }
@@ -134,6 +155,7 @@ func (p *pipePool) close() {
 	for _, pp := range p.free {
 		pp.close()
 	}
+	p.made -= len(p.free)
 	p.free, p.buffer = nil, nil
 }
 

@@ -6,12 +6,13 @@
 //	            └───────────────────────────────┘
 //
 // The bytes stay in the kernel: nothing is looked at, changed or inserted. A pair is
-// two descriptors and a record, no goroutine. It can be stopped at any time; what a
-// direction had taken and not yet delivered is in its pipe (the residue) and nowhere
-// else.
+// two descriptors and a record, no goroutine; pipes are shared, and their number is
+// bounded. It can be stopped at any time; what a direction had taken and not yet
+// delivered is in its pipe (the residue) and nowhere else.
 package relay
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -42,7 +43,13 @@ type Config struct {
 	// sessions at media rates; one for each CPU of the proxy is right.
 	Loops int
 	Mode  Mode
+	// Pipes is how many pipes there may be, of two descriptors each; 0 means 1,024. More
+	// directions that have to wait for room at once than that hold their bytes, at most
+	// 64 KiB each, in our memory.
+	Pipes int
 }
+
+const defaultPipes = 1024
 
 // Relay starts pairs, which share its loops.
 type Relay struct {
@@ -54,8 +61,13 @@ type Relay struct {
 // pair, and no threads while it has none.
 func New(cfg Config) *Relay {
 	r := &Relay{linger: linger, grace: grace}
-	for range max(1, cfg.Loops) {
-		r.loops = append(r.loops, &loop{pipes: pipePool{copies: cfg.Mode == Copy}})
+	loops := max(1, cfg.Loops)
+	pipes := max(1, cmp.Or(cfg.Pipes, defaultPipes)/loops)
+	if cfg.Mode == Copy {
+		pipes = 0
+	}
+	for range loops {
+		r.loops = append(r.loops, &loop{pipes: pipePool{most: pipes}})
 	}
 	return r
 }

@@ -517,7 +517,7 @@ func TestPipesAreOfBusyDirections(t *testing.T) {
 
 func TestIdlePipesAreBounded(t *testing.T) {
 	before := descriptors(t)
-	var p pipePool
+	p := pipePool{most: 3 * pipesKept}
 	var out []*pipe
 	for range 2 * pipesKept {
 		out = append(out, p.get())
@@ -538,8 +538,84 @@ func TestIdlePipesAreBounded(t *testing.T) {
 		if pp == out[0] {
 			t.Error("a pipe with bytes inside was kept")
 		}
-		unix.Close(pp.r)
-		unix.Close(pp.w)
+	}
+	if p.made != pipesKept {
+		t.Errorf("%d pipes are counted", p.made)
+	}
+	if p.close(); p.made != 0 || descriptors(t) != before {
+		t.Errorf("%d pipes are counted after close, %d descriptors left", p.made, descriptors(t)-before)
+	}
+}
+
+// With as many pipes as may be in use, sessions go on without: every byte arrives, what
+// has to wait is held in memory, and no more of it than there is.
+func TestPipesAreBounded(t *testing.T) {
+	const most, busy = 2, 8
+	before := descriptors(t)
+	r := New(Config{Pipes: most})
+	defer r.Close()
+	var sessions []*session
+	sums := make([]chan [32]byte, busy)
+	const size = 3 << 20
+	for i := range busy {
+		s := start(t, r, func(s *session) {
+			smallBuffers(t, s.client, s.origin, s.pair.client, s.pair.origin)
+		})
+		sessions = append(sessions, s)
+		sums[i] = make(chan [32]byte, 1)
+		go func() { sums[i] <- sendRandom(t, s.origin, size, byte(i)) }()
+	}
+	pipes := 0
+	for i, s := range sessions {
+		s.stalled(&s.pair.down)
+		held := make(chan pipe, 1)
+		s.pair.loop.order(s.pair, func(_ *loop, pair *Pair) { held <- *pair.down.pipe })
+		p := <-held
+		if p.buf == nil {
+			pipes++
+		} else if p.held > len(p.buf) || cap(p.buf) > bufferSize || cap(p.buf) < bufferSize && len(p.buf) > 2*p.held {
+			t.Errorf("session %d holds %d bytes in %d", i, p.held, cap(p.buf))
+		}
+	}
+	const ends = 4 // sockets of a pair, the applications' included
+	if got := descriptors(t) - before - ends*busy - 2; pipes != most || got > 2*most {
+		t.Errorf("%d pipes, %d descriptors of pipes; %d pipes may be", pipes, got, most)
+	}
+	for i, s := range sessions {
+		h := sha256.New()
+		if _, err := io.CopyN(h, s.client, size); err != nil {
+			t.Fatal(err)
+		}
+		if want := <-sums[i]; [32]byte(h.Sum(nil)) != want {
+			t.Errorf("session %d: what arrived is not what was sent", i)
+		}
+	}
+}
+
+// What waits in a buffer costs as much as it is, and the buffer serves the next.
+func TestShelve(t *testing.T) {
+	var p pipePool
+	for _, tt := range []struct {
+		held  int
+		small bool
+	}{{0, true}, {1, true}, {bufferSize / 2, true}, {bufferSize/2 + 1, false}, {bufferSize, false}} {
+		pp := p.get()
+		pp.buf = pp.buf[:bufferSize]
+		for i := range pp.buf {
+			pp.buf[i] = byte(i * 7)
+		}
+		pp.held = tt.held
+		want := bytes.Clone(pp.residue())
+		got := p.shelve(pp)
+		if !bytes.Equal(got.residue(), want) || got.held != tt.held {
+			t.Errorf("%d bytes held: %d are left, or others", tt.held, got.held)
+		}
+		if small := got != pp; small != tt.small || small && (p.buffer != pp || cap(got.buf) > 2*tt.held+64) {
+			t.Errorf("%d bytes held: in a buffer of %d, and the large one is free: %v", tt.held, cap(got.buf), p.buffer == pp)
+		}
+		if p.put(got); p.buffer != pp {
+			t.Errorf("%d bytes held: the large buffer is not the idle one", tt.held)
+		}
 	}
 }
 

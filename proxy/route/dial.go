@@ -40,6 +40,11 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
+// noDescriptors tells a failure of this process (or machine) from an origin's.
+func noDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 func control(_, _ string, rc syscall.RawConn) error {
 	var err error
 	cerr := rc.Control(func(fd uintptr) { err = listener.SetTimeouts(int(fd)) })

@@ -88,6 +88,38 @@ func TestRefusedPlaysTakeNoRoom(t *testing.T) {
 	flood.Wait()
 }
 
+// A proxy without descriptors says that it is busy, and does not blame its origins.
+func TestOutOfDescriptors(t *testing.T) {
+	var failed []string
+	e := newEnv(t, Config{Failed: func(id string) { failed = append(failed, id) }})
+	e.origin("o0")
+	e.mustConnect("a", balancer.Play).Close() // what the runtime opens once is open
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }()
+	for _, role := range []balancer.Role{balancer.Publish, balancer.Play} {
+		for range 5 {
+			if _, err := e.connect("b", role, nil); !errors.Is(err, ErrBusy) || !errors.Is(err, unix.EMFILE) {
+				t.Errorf("%s: %v", role, err)
+			}
+		}
+	}
+	e.router.ReportDial(context.Background(), "o0", unix.ENFILE)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if len(failed) > 0 {
+		t.Errorf("blamed: %v", failed)
+	}
+	e.wantHeld(0, 0, 0)
+	e.mustConnect("b", balancer.Play)
+}
+
 // blackhole is an address that answers no SYN: a listener whose queue is full.
 func blackhole(t *testing.T) string {
 	t.Helper()

@@ -49,7 +49,8 @@ func (p Proto) String() string { return [...]string{"rtmp", "http", "api", "rtc"
 // Errors of Connect, besides those of the balancer.
 var (
 	// ErrBusy says that the proxy is near its limit of sessions: new plays are
-	// refused at 90 % of it, new publishes at all of it.
+	// refused at 90 % of it, new publishes at all of it. It is out of descriptors
+	// before that where other things have taken them.
 	ErrBusy = errors.New("too many sessions on this proxy")
 	// ErrNoEndpoint says that the origin does not serve the protocol.
 	ErrNoEndpoint = errors.New("the origin has no such endpoint")
@@ -151,8 +152,12 @@ func (r *Router) Origins(ctx context.Context) ([]balancer.Status, error) {
 	return r.bal.Origins(ctx)
 }
 
-// ReportDial tells the balancer how a dial of an origin went; nil is a success.
+// ReportDial tells the balancer how a dial of an origin went; nil is a success. What
+// failed for want of descriptors says nothing about the origin.
 func (r *Router) ReportDial(ctx context.Context, originID string, err error) {
+	if noDescriptors(err) {
+		return
+	}
 	r.bal.ReportDial(ctx, originID, err)
 	if err != nil && r.cfg.Failed != nil {
 		r.cfg.Failed(originID)
@@ -386,7 +391,11 @@ func (r *Router) connectTo(ctx context.Context, lease balancer.Lease, req Reques
 	nc, err := r.dialFrom(ctx, from, addr)
 	if err != nil {
 		r.releaseSource(from)
-		return nil, Retry(fmt.Errorf("dial origin %s: %w", lease.Origin.ID, err))
+		err = fmt.Errorf("dial origin %s: %w", lease.Origin.ID, err)
+		if noDescriptors(err) {
+			return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+		return nil, Retry(err)
 	}
 	c := &Conn{TCPConn: nc.(*net.TCPConn), Lease: lease, router: r, source: from}
 	if try != nil {
