@@ -19,7 +19,9 @@ import (
 type newcomers struct {
 	s    *shared
 	live *crowd
-	away atomic.Bool // Redis is, and names that nobody knows are asked for
+	// away is Redis to these proxies, which are asked for names that nobody knows: else SRS
+	// would wait for the publisher.
+	away [2]atomic.Bool
 
 	mu   sync.Mutex // guards the following
 	all  []arrival
@@ -72,7 +74,7 @@ func (n *newcomers) come(ctx context.Context) {
 			all.Go(func() {
 				n.note(playsFLV, p, live, func(in *instance) error { return watchFLV(in, live, n.live.pubs[live].id) })
 			})
-			if n.away.Load() {
+			if n.away[p].Load() {
 				name := fmt.Sprintf("unknown%d-%d", p, i)
 				all.Go(func() {
 					n.note(playsUnknown, p, name, func(in *instance) error { return watchFLV(in, name, 0) })

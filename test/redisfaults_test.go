@@ -157,9 +157,13 @@ func (f redisFault) befall(t *testing.T, at places) {
 
 	end := f.begin(t, s, at)
 	begun := time.Now()
-	n.away.Store(f.away[0] || f.away[1])
+	for i, away := range f.away {
+		n.away[i].Store(away && !f.local())
+	}
 	time.Sleep(f.lasts)
-	n.away.Store(false)
+	for i := range f.away {
+		n.away[i].Store(false)
+	}
 	ended := time.Now()
 	end()
 	for i, away := range f.away {
@@ -227,10 +231,10 @@ func (d *doubles) watch(ctx context.Context, origins []*outside) {
 }
 
 // standstill is the longest time for which this process got no CPU: of a machine that
-// does other things for seconds nothing can be said here.
+// does other things for a second nothing can be said of seconds.
 type standstill struct{ worst atomic.Int64 }
 
-const standsStill = 2 * time.Second
+const standsStill = time.Second
 
 func (s *standstill) watch(ctx context.Context) {
 	for ctx.Err() == nil {
