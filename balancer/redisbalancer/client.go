@@ -56,11 +56,14 @@ func (r *Redis) connect() redis.UniversalClient {
 		Username: c.User, Password: c.Password, SentinelUsername: c.User, SentinelPassword: c.Password,
 		DB: c.DB, MasterName: c.SentinelMaster, IsClusterMode: c.cluster(),
 		ClientName:  "srs-proxy",
-		DialTimeout: c.Timeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout,
+		ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout,
 		ContextTimeoutEnabled: true,
 		// A connection that had ended unseen costs one more call, within the same time. What
 		// is done twice thereby is the same: proxies tell all that they hold, not changes.
-		MaxRetries: 1, DialerRetries: 1,
+		MaxRetries: 1,
+		// Two tries to connect, since the kernel repeats a SYN that was lost only after a second:
+		// who begins just before a network is mended would learn of it when that is over.
+		DialTimeout: c.Timeout / 2, DialerRetries: 2, DialerRetryTimeout: time.Millisecond,
 		PoolSize: 32, MinIdleConns: 2,
 		Protocol: 2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -256,6 +259,12 @@ func (r *Redis) currentEpoch() string {
 // Quiet keeps the client's library from writing to standard error, which it does on each
 // failed dial. It changes the whole process; call it before New.
 func Quiet() { logging.Disable() }
+
+// isAnswer tells an error that Redis itself gave from not reaching it.
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
 
 // refused tells an error that an operator has to mend from one that may pass.
 func refused(err error) bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -257,6 +259,38 @@ func TestOriginsOutliveRedis(t *testing.T) {
 	testkit.Within(t, limit, "Redis reached again", func() bool { return !a.isAway() })
 	if p := pick(t, b, "live", balancer.Publish); p.Origin.ID != live.Origin.ID {
 		t.Errorf("the stream is on %s, a publisher is sent to %s", live.Origin.ID, p.Origin.ID)
+	}
+}
+
+// Redis is back while a proxy still waits for its name in vain. The epoch that begins then must
+// have the name nevertheless: without it each new connection would take the server for another
+// one, and what all proxies have written back would have to be written again.
+func TestEpochNamesItsServer(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	cfg := Config{Addrs: []string{s.Addr}, Timeout: 500 * time.Millisecond}
+	r, err := New(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	direct := s.Client()
+	defer direct.Close()
+	epoch := r.keys.key("epoch")
+	if err := direct.Del(ctx, epoch).Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	s.Stop()
+	r.lose(errors.New("stopped by the test"))
+	time.AfterFunc(cfg.Timeout+cfg.Timeout/2, s.Continue)
+	testkit.Within(t, limit, "Redis reached again", func() bool { return r.recover(ctx, r.currentEpoch()) == nil })
+	id, err := runID(ctx, direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := direct.Get(ctx, epoch).Result(); err != nil || !strings.HasPrefix(got, id) {
+		t.Errorf("epoch %q of server %q, %v", got, id, err)
 	}
 }
 

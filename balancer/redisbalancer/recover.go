@@ -51,9 +51,14 @@ func (r *Redis) recover(ctx context.Context, lost string) error {
 		return nil // done while we waited
 	}
 	offered := rand.Text()
-	// Not being allowed to ask costs the proof, not the service.
-	if id, err := r.serverRun(ctx); err == nil {
+	switch id, err := r.serverRun(ctx); {
+	case err == nil:
 		offered = id + offered
+	case !isAnswer(err):
+		// An epoch that does not name its server would be taken for another one's by the next
+		// connection, and all would begin again.
+		return fmt.Errorf("begin: %w", err)
+	default: // Not being allowed to ask costs the proof, not the service.
 	}
 	p, err := r.callIn(ctx, "", r.lua.begin, offered, r.cfg.epochLife().Milliseconds(), r.cfg.Settle.Milliseconds())
 	if err != nil {
