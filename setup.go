@@ -302,7 +302,7 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		Candidates:   s.cfg.Candidates,
 		Vhosts:       origins.vhosts,
 		StreamIDs:    origins.streamIDs,
-		Shards:       len(s.cpus.Proxy),
+		Shards:       s.cpus.ProxyLoops(),
 		RealIPPrefix: s.cfg.RealIPPrefix.enabled(s.software.isSRS()),
 		PerIP:        s.cfg.MaxConnectionsPerIP,
 		UDPPerIP:     s.cfg.MaxUDPSessionsPerIP,
@@ -311,7 +311,7 @@ func (s *setup) proxyConfig(origins served) proxy.Config {
 		MaxSessions:  maxSessions(s.nofile),
 		Pipes:        maxPipes(s.nofile),
 		DialTimeout:  s.cfg.DialTimeout,
-		Loops:        len(s.cpus.Proxy),
+		Loops:        s.cpus.ProxyLoops(),
 		RelayMode:    s.cfg.RelayMode,
 		Access:       s.cfg.Access,
 	}

@@ -287,3 +287,21 @@ func bounds(counts map[int]int) (least, most int) {
 	}
 	return least, most
 }
+
+func TestProxyLoops(t *testing.T) {
+	for name, c := range map[string]struct {
+		plan Plan
+		want int
+	}{
+		"one CPU":                 {Plan{Origins: []CPUSet{{0}, {0}}, Proxy: CPUSet{0}}, 1},
+		"two, shared":             {Plan{Origins: []CPUSet{{0}, {1}}, Proxy: CPUSet{0, 1}}, 1},
+		"three, shared":           {Plan{Origins: []CPUSet{{0}, {1}, {2}}, Proxy: CPUSet{0, 1, 2}}, 1},
+		"its own":                 {Plan{Origins: []CPUSet{{2}, {3}}, Proxy: CPUSet{0, 1}}, 2},
+		"two of its own of four":  {Plan{Origins: []CPUSet{{2, 3}, {2, 3}}, Proxy: CPUSet{0, 1, 2, 3}}, 3},
+		"no origins of this host": {Plan{Proxy: CPUSet{0, 1, 2, 3}}, 4},
+	} {
+		if got := c.plan.ProxyLoops(); got != c.want {
+			t.Errorf("%s: %d loops, want %d", name, got, c.want)
+		}
+	}
+}

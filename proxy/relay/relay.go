@@ -40,7 +40,7 @@ const (
 // Config of a Relay. Zero fields mean the defaults.
 type Config struct {
 	// Loops is how many threads relay; 0 means 1. Each serves a few thousand
-	// sessions at media rates; one for each CPU of the proxy is right.
+	// sessions at media rates; one for each CPU of the proxy's own is right.
 	Loops int
 	Mode  Mode
 	// Pipes is how many pipes there may be, of two descriptors each; 0 means 1,024. More
