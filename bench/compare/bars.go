@@ -29,7 +29,7 @@ func bars() []bar {
 		{cases: "churn", what: "errors", figure: func(l *leg) float64 { return float64(sum(l.Errors)) }},
 		{cases: "rtmp rtmp-fan rtmp-merged", what: "added p50, ms", figure: func(l *leg) float64 { return l.AddedP50 }, digits: 2, limit: .2},
 		{cases: "rtmp rtmp-fan rtmp-merged", what: "added p99, ms", figure: func(l *leg) float64 { return l.AddedP99 }, digits: 2, of: peerHAProxy},
-		{cases: "rtmp rtmp-fan rtmp-merged", what: "first frame p50, ms", figure: func(l *leg) float64 { return l.FirstP50 }, digits: 1, of: peerDirect},
+		{cases: "rtmp rtmp-fan rtmp-merged flv flv-fan webrtc srt", what: "first frame p50, ms", figure: func(l *leg) float64 { return l.FirstP50 }, digits: 1, of: peerDirect},
 		{cases: "hls", what: "origin requests a segment", figure: func(l *leg) float64 { return l.Fetches }, digits: 2, limit: 1},
 	}
 }
