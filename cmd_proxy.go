@@ -58,7 +58,7 @@ func (p *program) bareCommand(c *cli.Context) error {
 }
 
 // resolveProxy reads all that an operator decides of `proxy`, with the file .env and the
-// variables of the existing proxy's default backend.
+// variables of the existing proxy that are no settings.
 func resolveProxy(src sources) (*resolved, error) {
 	src.command = proxyCommand
 	env, err := withDotEnv(src.env)
@@ -77,6 +77,11 @@ func resolveProxy(src sources) (*resolved, error) {
 	if ok {
 		cfg.Static = append(cfg.Static, backend)
 	}
+	tokens, err := readRegisterAuth(env)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Register.Tokens = append(cfg.Register.Tokens, tokens...)
 	return cfg, nil
 }
 

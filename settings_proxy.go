@@ -194,7 +194,7 @@ func elsewhere(command, name string) string {
 // startsProxy says that the bare command means `proxy`: the existing proxy has no
 // command line, and is told all by these variables.
 func startsProxy(env func(string) (string, bool)) bool {
-	var names []string
+	names := []string{authEnabled}
 	for _, s := range proxySettings("") {
 		names = append(names, s.env)
 	}

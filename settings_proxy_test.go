@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -234,11 +235,57 @@ func TestDefaultBackend(t *testing.T) {
 	}
 }
 
+// The existing proxy's variables for a token of registration. What is not understood is
+// refused: without an error whoever set them would be left without a token.
+func TestRegisterAuth(t *testing.T) {
+	const secret = "a/b+c,=="
+	want, err := register.HeaderToken(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		env   map[string]string
+		want  register.Tokens
+		names string // the variable that the error names
+	}{
+		"none":          {},
+		"off":           {env: map[string]string{authEnabled: "off", authType: "x"}},
+		"on":            {env: map[string]string{authEnabled: "on", authType: "bearer", authToken: secret}, want: want},
+		"neither":       {env: map[string]string{authEnabled: "yes", authType: "bearer", authToken: secret}, names: authEnabled},
+		"no type":       {env: map[string]string{authEnabled: "on", authToken: secret}, names: authType},
+		"basic":         {env: map[string]string{authEnabled: "on", authType: "basic", authToken: secret}, names: authType},
+		"no token":      {env: map[string]string{authEnabled: "on", authType: "bearer"}, names: authToken},
+		"with a space":  {env: map[string]string{authEnabled: "on", authType: "bearer", authToken: secret + " x"}, names: authToken},
+		"far too long":  {env: map[string]string{authEnabled: "on", authType: "bearer", authToken: strings.Repeat(secret, 100)}, names: authToken},
+		"not as header": {env: map[string]string{authEnabled: "on", authType: "bearer", authToken: secret + "\x7f"}, names: authToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir()) // without a file .env
+			tt.env = maps.Clone(tt.env)
+			if tt.env == nil {
+				tt.env = make(map[string]string)
+			}
+			tt.env["HOME"] = t.TempDir()
+			cfg, err := resolveProxy(proxySources(nil, tt.env))
+			switch {
+			case tt.names == "" && (err != nil || !slices.Equal(cfg.Register.Tokens, tt.want)):
+				t.Errorf("%v", err)
+			case tt.names != "" && (exitCode(err) != exitUsage || !strings.Contains(err.Error(), "variable "+tt.names+":") || strings.Contains(err.Error(), secret)):
+				t.Errorf("%v, want one about %s", err, tt.names)
+			}
+		})
+	}
+	both := map[string]string{"HOME": t.TempDir(), "SRS_PROXY_REGISTER_TOKEN": "other", authEnabled: "on", authType: "bearer", authToken: secret}
+	if cfg, err := resolveProxy(proxySources(nil, both)); err != nil || len(cfg.Register.Tokens) != 2 {
+		t.Errorf("with a token of ours: %v", err)
+	}
+}
+
 // The bare command is the proxy where the existing one's variables are set.
 func TestBareCommandStartsProxy(t *testing.T) {
 	for name, want := range map[string]bool{
 		"PROXY_RTMP_SERVER": true, "PROXY_SYSTEM_API": true, "PROXY_LOAD_BALANCER_TYPE": true, "PROXY_DEFAULT_BACKEND_ENABLED": true, "PROXY_STATIC_FILES": true,
-		"PROXY_REDIS_HOST": true, "PROXY_FORCE_QUIT_TIMEOUT": true, "SRS_PROXY_LOG_LEVEL": false, "GO_PPROF": false, "PROXY_OF_OTHERS": false,
+		"PROXY_HTTP_API_AUTH_ENABLED": true, "PROXY_REDIS_HOST": true, "PROXY_FORCE_QUIT_TIMEOUT": true, "SRS_PROXY_LOG_LEVEL": false, "GO_PPROF": false, "PROXY_OF_OTHERS": false,
 	} {
 		for _, v := range []string{"1", ""} {
 			got := startsProxy(func(n string) (string, bool) { return v, n == name })

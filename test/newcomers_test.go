@@ -130,7 +130,7 @@ func playedRTMP(in *instance, name string, id uint32) error {
 		return err
 	}
 	defer p.conn.Close()
-	_ = p.conn.SetDeadline(time.Now().Add(rtmpTimeout))
+	_ = p.conn.SetDeadline(time.Now().Add(2 * recovers))
 	return untilStamp(p.media, id)
 }
 
@@ -191,8 +191,8 @@ func (f redisFault) judge(t *testing.T, n *newcomers, begun, ended time.Time) {
 		outcome := "ok"
 		switch {
 		case a.err == nil:
-		case a.kind == playsOther && n.s.forgot(a.name):
-			t.Logf("%s was forgotten by SRS: %v", a.name, a.err)
+		case a.kind == playsOther && n.s.isSplit(a.name):
+			t.Logf("SRS has split %s: %v", a.name, a.err)
 			continue
 		default:
 			outcome = "refused"

@@ -3,6 +3,7 @@ package register
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -30,6 +31,20 @@ func ParseTokens(text string) (Tokens, error) {
 		all = append(all, sha256.Sum256([]byte(token)))
 	}
 	return all, nil
+}
+
+// HeaderToken is one token that is only sent as Bearer: there it may have what a path or a
+// list of tokens can't have. An error completes a sentence and says nothing of it.
+func HeaderToken(token string) (Tokens, error) {
+	switch {
+	case token == "":
+		return nil, errors.New("is empty; give a token")
+	case len(token) > maxToken:
+		return nil, fmt.Errorf("has %d characters; at most %d can be sent", len(token), maxToken)
+	case strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return nil, errors.New("has letters that a header cannot have; give letters and digits")
+	}
+	return Tokens{sha256.Sum256([]byte(token))}, nil
 }
 
 // match compares in constant time: of the digest, and with all that there are.
