@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -427,16 +429,7 @@ func TestManifestOfOrigins(t *testing.T) {
 // What kubectl makes of the folder: every object in the one namespace, and the origins'
 // config under the name by which they mount it.
 func TestManifestsRendered(t *testing.T) {
-	kubectl, err := exec.LookPath("kubectl")
-	if err != nil {
-		t.Skip("kubectl is not installed, which renders the folder as a cluster gets it")
-	}
-	cmd := exec.Command(kubectl, "kustomize", kubernetesFolder)
-	cmd.Env = append(os.Environ(), "KUBECONFIG=/dev/null", "HOME="+t.TempDir())
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("kubectl kustomize: %v\n%s", err, out)
-	}
+	out := kubectl(t, nil, "kustomize", kubernetesFolder).out
 	rendered := make(map[string]map[string]any)
 	for dec := yaml.NewDecoder(bytes.NewReader(out)); ; {
 		var o map[string]any
@@ -476,6 +469,113 @@ func TestManifestsRendered(t *testing.T) {
 	if !found {
 		t.Error("the origins mount another config than the one that is rendered")
 	}
+}
+
+// kubectl knows the types of all that is deployed. What it cannot read of a value it says; a
+// field that it has not is gone when it writes an object of pods again.
+func TestManifestsHaveKubernetesTypes(t *testing.T) {
+	const field = "terminationGracePeriodSeconds"
+	rendered := kubectl(t, nil, "kustomize", kubernetesFolder).out
+	for name, tt := range map[string]struct {
+		in   []byte
+		well bool
+	}{
+		"as it is":         {rendered, true},
+		"an unknown field": {bytes.ReplaceAll(rendered, []byte(field), []byte("terminationGraceSeconds")), false},
+		"a wrong type":     {bytes.ReplaceAll(rendered, []byte("maxUnavailable: 1"), []byte("maxUnavailable: {}")), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !tt.well && bytes.Equal(tt.in, rendered) {
+				t.Fatal("nothing was changed")
+			}
+			read := kubectl(t, tt.in, "set", "env", "--local", "-f", "-", "-o", "json", "ANY=thing")
+			got := make(map[string]any)
+			for dec := json.NewDecoder(bytes.NewReader(read.out)); ; {
+				var o map[string]any
+				if err := dec.Decode(&o); errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				meta, _ := o["metadata"].(map[string]any)
+				got[fmt.Sprint(meta["name"])] = o
+			}
+			var wrong []string
+			if strings.Contains(read.err, "unable to decode") {
+				wrong = append(wrong, read.err)
+			}
+			for dec := yaml.NewDecoder(bytes.NewReader(tt.in)); ; {
+				var o map[string]any
+				if err := dec.Decode(&o); errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if o["kind"] == "Deployment" {
+					meta, _ := o["metadata"].(map[string]any)
+					name := fmt.Sprint(meta["name"])
+					wrong = append(wrong, lost(name, o, got[name])...)
+				}
+			}
+			if (len(wrong) == 0) != tt.well {
+				t.Errorf("wrong: %q", wrong)
+			}
+		})
+	}
+}
+
+// lost are the fields that one value has and the other has not.
+func lost(at string, from, to any) (all []string) {
+	switch v := from.(type) {
+	case map[string]any:
+		got, ok := to.(map[string]any)
+		if !ok && len(v) > 0 {
+			return []string{at}
+		}
+		for name, field := range v {
+			all = append(all, lost(at+"."+name, field, got[name])...)
+		}
+	case []any:
+		got, _ := to.([]any)
+		if len(got) < len(v) {
+			return []string{at}
+		}
+		for i := range v {
+			all = append(all, lost(fmt.Sprintf("%s[%d]", at, i), v[i], got[i])...)
+		}
+	default:
+		// What is nothing need not be written.
+		if to == nil && from != nil && !reflect.ValueOf(from).IsZero() {
+			return []string{at}
+		}
+	}
+	return all
+}
+
+// said is what a program printed.
+type said struct {
+	out []byte
+	err string
+}
+
+// kubectl calls it where no cluster can be asked. That it ends with an error is for the
+// caller to judge by what it says.
+func kubectl(t *testing.T, in []byte, args ...string) said {
+	t.Helper()
+	path, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("kubectl is not installed, which reads the folder as a cluster gets it")
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG=/dev/null", "HOME="+t.TempDir())
+	cmd.Stdin = bytes.NewReader(in)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if len(out) == 0 && err != nil && in == nil {
+		t.Fatalf("kubectl %s: %v\n%s", args[0], err, errs.String())
+	}
+	return said{out, errs.String()}
 }
 
 func checkBySRS(t *testing.T, file string) {

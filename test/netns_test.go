@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -34,7 +35,11 @@ func inNetwork(t *testing.T) bool {
 	if suite.faults {
 		parallel = "1"
 	}
-	args := []string{"-test.run", "^" + regexp.QuoteMeta(t.Name()) + "$", "-test.v", "-test.parallel", parallel}
+	which := "^" + regexp.QuoteMeta(t.Name()) + "$"
+	if _, sub, ok := strings.Cut(flag.Lookup("test.run").Value.String(), "/"); ok {
+		which += "/" + sub
+	}
+	args := []string{"-test.run", which, "-test.v", "-test.parallel", parallel}
 	if end, ok := t.Deadline(); ok {
 		args = append(args, "-test.timeout", time.Until(end).String())
 	}
