@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,12 +31,13 @@ type session struct {
 	peer   string // the client's address and port
 	opened time.Time
 
-	live context.Context         // until it has to end
-	end  context.CancelCauseFunc // of live
+	mu   sync.Mutex              // guards the following
+	live context.Context         // until it has to end or is relayed
+	end  context.CancelCauseFunc // of live; nil from then on
 
 	client *listener.Conn
 	origin *route.Conn
-	pair   atomic.Pointer[relay.Pair]
+	pair   atomic.Pointer[relay.Pair] // see handOver
 
 	// Bytes that did not go through the pair.
 	in, out atomic.Int64
@@ -51,15 +53,41 @@ func (ses *session) bytes() (in, out int64) {
 	return in, out
 }
 
+// stop ends the session, wherever it is.
+func (ses *session) stop(cause error) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if ses.end == nil {
+		ses.pair.Load().Stop(cause)
+		return
+	}
+	ses.end(cause)
+}
+
+// handOver makes a pair what ends with the session. The context goes: that of a session
+// with nothing to do would take as much memory as the rest.
+func (ses *session) handOver(p *relay.Pair) error {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if ses.live.Err() != nil {
+		return context.Cause(ses.live)
+	}
+	ses.pair.Store(p)
+	ses.end(nil)
+	ses.live, ses.end = nil, nil
+	return nil
+}
+
 // serveLive asks the origin of the stream and relays its answer.
 func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	ses := &session{id: s.ids.Add(1), stream: s.router.Stream(t.stream), peer: r.RemoteAddr, opened: time.Now()}
-	ses.live, ses.end = context.WithCancelCause(s.live)
+	live, end := context.WithCancelCause(s.live)
+	ses.live, ses.end = live, end
 	s.stats.begin(ses)
 	handedOn := false
 	defer func() {
 		if !handedOn {
-			ses.end(nil)
+			ses.stop(nil)
 			s.stats.end(ses)
 		}
 	}()
@@ -68,11 +96,11 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 	// server ends the wait for an origin too.
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(ses.live, func() { cancel(context.Cause(ses.live)) })()
+	defer context.AfterFunc(live, func() { cancel(context.Cause(live)) })()
 
 	var head *answerHead
 	req := route.Request{Stream: ses.stream, Role: balancer.Play, Proto: route.HTTP, Client: header.Client(r)}
-	req.Moved = func() { ses.end(route.ErrMoved) }
+	req.Moved = func() { ses.stop(route.ErrMoved) }
 	conn, err := s.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) (err error) {
 		head, err = s.ask(ctx, c, r, t)
 		return err
@@ -96,7 +124,8 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, t target) {
 // ask sends the request and reads the answer's head, all of it under ctx.
 func (s *Server) ask(ctx context.Context, c *route.Conn, r *http.Request, t target) (*answerHead, error) {
 	_ = c.SetDeadline(time.Now().Add(s.cfg.LiveTimeout)) // fails only on a closed socket
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	socket := c.TCPConn
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	head, err := exchange(c, r, t)
 	if !stop() { // the deadline was spoilt
 		return nil, context.Cause(ctx)
@@ -208,18 +237,25 @@ func (s *Server) runSession(ses *session, head *answerHead, early []byte, unchun
 		err = s.unchunk(ses, head.rest)
 	default:
 		p := s.relay.Pair(ses.client.TCPConn, ses.origin.TCPConn)
-		p.TLS = ses.client.TLS()
-		ses.pair.Store(p)
-		err = p.Start(ses.live, func(err error) {
-			defer s.endSession(ses)
-			defer s.recoverSession(ses)
-			s.logEnd(ses, err)
-		})
+		p.TLS, p.Group, p.Taken = ses.client.TLS(), &s.pairs, ses.forget
+		if err = ses.handOver(p); err == nil {
+			err = p.Start(context.Background(), func(err error) {
+				defer s.endSession(ses)
+				defer s.recoverSession(ses)
+				s.logEnd(ses, err)
+			})
+		}
 		if handedOn = err == nil; handedOn {
 			return
 		}
 	}
 	s.logEnd(ses, err)
+}
+
+// forget lets go of connections that the relay has taken over.
+func (ses *session) forget() {
+	ses.client.Forget()
+	ses.origin.Forget()
 }
 
 func (s *Server) recoverSession(ses *session) {
@@ -238,7 +274,7 @@ func (s *Server) logEnd(ses *session, err error) {
 func (s *Server) endSession(ses *session) {
 	ses.origin.Close()
 	ses.client.Close()
-	ses.end(nil)
+	ses.stop(nil)
 	s.stats.end(ses)
 	s.sessions.Done()
 }
@@ -248,7 +284,8 @@ func (s *Server) open(ses *session, head *answerHead, early []byte, unchunked bo
 	deadline := time.Now().Add(writeTimeout)
 	_ = ses.client.SetWriteDeadline(deadline)
 	_ = ses.origin.SetWriteDeadline(deadline)
-	defer context.AfterFunc(ses.live, func() { _ = ses.client.SetWriteDeadline(time.Unix(1, 0)) })()
+	socket := ses.client.TCPConn
+	defer context.AfterFunc(ses.live, func() { _ = socket.SetWriteDeadline(time.Unix(1, 0)) })()
 
 	out := head.forClient(unchunked)
 	if !unchunked {

@@ -109,6 +109,7 @@ type Server struct {
 	live     context.Context
 	stopLive context.CancelCauseFunc
 	handlers httplife.Gate  // requests inside ServeHTTP
+	pairs    relay.Group    // of the live sessions that are relayed
 	sessions sync.WaitGroup // goroutines of sessions that left net/http
 
 	stats counters
@@ -136,7 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 	hs := httplife.NewServer(s, httplife.Limits{Header: s.cfg.HeaderTimeout, HeaderBytes: s.cfg.MaxHeader, Idle: s.cfg.IdleTimeout}, s.log)
 	// TLS is the listener's, which offers no HTTP/2: live streams take their connection
 	// over, which only HTTP/1.1 allows.
-	err := httplife.Serve(ctx, hs, s.Listeners(), func() { s.stopLive(errStopping) }, s.cfg.StopTimeout)
+	err := httplife.Serve(ctx, hs, s.Listeners(), func() { s.stopLive(errStopping); s.pairs.End(errStopping) }, s.cfg.StopTimeout)
 	if err != nil {
 		err = fmt.Errorf("serve HTTP on %s: %w", s.cfg.Listen, err)
 	}

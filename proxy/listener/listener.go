@@ -81,7 +81,8 @@ type Listener struct {
 // where there is TLS, that has the encrypted bytes.
 type Conn struct {
 	*net.TCPConn
-	IP netip.Addr
+	IP   netip.Addr
+	port uint16
 
 	tls  *tls.Conn // over TCPConn; nil for a plain one
 	l    *Listener
@@ -206,7 +207,7 @@ func (l *Listener) admit(c *net.TCPConn) *Conn {
 		return nil
 	}
 	l.accepted.Add(1)
-	conn := &Conn{TCPConn: c, IP: ip, l: l}
+	conn := &Conn{TCPConn: c, IP: ip, port: a.AddrPort().Port(), l: l}
 	if l.tls != nil {
 		conn.tls = tls.Server(c, l.tls)
 	}
@@ -214,14 +215,18 @@ func (l *Listener) admit(c *net.TCPConn) *Conn {
 }
 
 // Addr is the client's address and port.
-func (c *Conn) Addr() netip.AddrPort {
-	a, _ := c.RemoteAddr().(*net.TCPAddr)
-	return netip.AddrPortFrom(c.IP, a.AddrPort().Port())
-}
+func (c *Conn) Addr() netip.AddrPort { return netip.AddrPortFrom(c.IP, c.port) }
+
+// Forget lets go of a connection without TLS that somebody else has closed. After it only
+// Addr, IP, TLS and Close may be used; until Close the client is counted.
+func (c *Conn) Forget() { c.TCPConn = nil }
 
 // Close closes the connection; the first call counts it out.
 func (c *Conn) Close() error {
-	err := c.TCPConn.Close()
+	var err error
+	if c.TCPConn != nil {
+		err = c.TCPConn.Close()
+	}
 	c.once.Do(func() {
 		c.l.closed.Add(1)
 		c.l.mu.Lock()

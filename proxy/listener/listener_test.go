@@ -322,3 +322,23 @@ func TestChurn(t *testing.T) {
 		t.Errorf("%d descriptors, %d before", now, before)
 	}
 }
+
+// A connection that somebody else has closed is counted until Close, and still says whose
+// it was.
+func TestForget(t *testing.T) {
+	l := listen(t, "127.0.0.1:0", Config{})
+	client := dialFrom(t, "127.0.0.1", l.Addr())
+	c := accept(t, l)
+	if want := client.LocalAddr().(*net.TCPAddr).AddrPort(); c.Addr() != want {
+		t.Errorf("client %v, want %v", c.Addr(), want)
+	}
+	before := c.Addr()
+	c.TCPConn.Close()
+	c.Forget()
+	if l.Stats().Active != 1 || c.Addr() != before {
+		t.Errorf("%+v, client %v", l.Stats(), c.Addr())
+	}
+	if err := errors.Join(c.Close(), c.Close()); err != nil || l.Stats().Active != 0 {
+		t.Errorf("%v, %+v", err, l.Stats())
+	}
+}

@@ -29,12 +29,18 @@ const (
 
 // direction moves bytes one way.
 type direction struct {
-	name     string
 	src, dst *end
 	state    state
 	pipe     *pipe // the residue, while blocked
 	moved    atomic.Int64
 	err      error
+}
+
+func (d *direction) String() string {
+	if d == &d.src.pair.up {
+		return "client to origin"
+	}
+	return "origin to client"
 }
 
 // pump moves what the source has.
@@ -79,7 +85,7 @@ func (d *direction) flush(pipes *pipePool) {
 		// The other direction reads from the side that hung up: it delivers what
 		// came before, however slowly that is taken, and then ends by itself.
 		d.state = discarding
-		d.err = fmt.Errorf("%s: %w: %w", d.name, errHangup, err)
+		d.err = fmt.Errorf("%s: %w: %w", d, errHangup, err)
 		d.src.pair.noteHangup()
 	default:
 		d.fail(err)
@@ -102,7 +108,7 @@ func (d *direction) discard(buf []byte) {
 
 // fail ends the pair: nothing more can come of the other direction.
 func (d *direction) fail(err error) {
-	d.err = fmt.Errorf("%s: %w", d.name, err)
+	d.err = fmt.Errorf("%s: %w", d, err)
 	d.state = ended
 	d.src.pair.stop()
 }
@@ -113,7 +119,7 @@ func (d *direction) stop() {
 	}
 	d.state = ended
 	if d.err == nil {
-		d.err = fmt.Errorf("%s: %w", d.name, errTimeout)
+		d.err = fmt.Errorf("%s: %w", d, errTimeout)
 	}
 }
 

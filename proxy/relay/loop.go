@@ -208,6 +208,7 @@ func (l *loop) attach(p *Pair) {
 
 // release lets the origin's bytes flow.
 func (l *loop) release(p *Pair) {
+	p.client, p.origin = nil, nil // closed
 	if p.down.state == held {
 		p.down.state = flowing
 		l.settle(p)
@@ -302,7 +303,7 @@ func (l *loop) finish(p *Pair) {
 	}
 	p.closeSockets()
 	delete(l.closing, p)
-	if p.left.Load() > 1 { // a prologue's waits end; it fails on a socket that was let go
+	if p.left.Load() > 1 && p.client != nil { // a prologue's waits end; it fails on a socket that was let go
 		_ = p.client.SetDeadline(time.Unix(1, 0))
 		_ = p.origin.SetDeadline(time.Unix(1, 0))
 	}

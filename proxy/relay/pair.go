@@ -21,15 +21,25 @@ type Pair struct {
 	Prologue func() error
 	// TLS, if set, is what the client speaks over its socket.
 	TLS *tls.Conn
+	// Group, if set, ends the pair with others.
+	Group *Group
+	// Taken, if set, is called before Start returns, once both connections are closed
+	// because their sockets are the loop's: who holds them may forget them. With TLS it
+	// is not called.
+	Taken func()
 
-	client, origin *net.TCPConn
+	client, origin *net.TCPConn // nil once they are of no use
 	relay          *Relay
 	loop           *loop
 	// left is how many of the loop and Start are still at work; who ends last calls
 	// conclude.
-	left     atomic.Int32
-	conclude func()
-	failed   error // of the prologue
+	left   atomic.Int32
+	after  func(error)
+	failed error // of the prologue
+
+	cause   atomic.Pointer[error] // of Stop
+	started atomic.Bool           // there is something to stop
+	tls     *encrypted            // what it is, if TLS is set
 
 	// The following belong to the loop until it is through with the pair.
 	ends     [2]end // the client's and the origin's
@@ -45,8 +55,8 @@ type Pair struct {
 func (r *Relay) Pair(client, origin *net.TCPConn) *Pair {
 	p := &Pair{client: client, origin: origin, relay: r, loop: r.quietest()}
 	c, o := &p.ends[0], &p.ends[1]
-	p.up = direction{name: "client to origin", src: c, dst: o}
-	p.down = direction{name: "origin to client", src: o, dst: c}
+	p.up = direction{src: c, dst: o}
+	p.down = direction{src: o, dst: c}
 	*c = end{pair: p, in: &p.up, out: &p.down}
 	*o = end{pair: p, in: &p.down, out: &p.up}
 	return p
@@ -72,12 +82,39 @@ func (p *Pair) Run(ctx context.Context) error {
 // Start is Run that returns when the prologue is over: what follows needs no goroutine.
 // Run's error is then given to after, on a goroutine of its own, unless Start itself
 // fails.
-func (p *Pair) Start(ctx context.Context, after func(error)) error {
+func (p *Pair) Start(ctx context.Context, after func(error)) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	p.after = after
+	if ctx.Done() != nil { // a context that can end costs more than all else of a pair
+		unwatch := context.AfterFunc(ctx, func() { p.Stop(context.Cause(ctx)) })
+		p.after = func(err error) {
+			if !unwatch() {
+				err = context.Cause(ctx)
+			}
+			after(err)
+		}
+		defer func() {
+			if err != nil {
+				unwatch()
+			}
+		}()
+	}
+	if p.Group != nil {
+		if err := p.Group.add(p); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				p.Group.remove(p)
+			}
+		}()
+	}
 	if p.TLS != nil {
-		go func() { after(p.runEncrypted(ctx)) }()
+		p.tls = newEncrypted(p)
+		go p.runEncrypted()
+		p.begun()
 		return nil
 	}
 	if err := p.takeSockets(); err != nil {
@@ -87,6 +124,7 @@ func (p *Pair) Start(ctx context.Context, after func(error)) error {
 	p.Prologue = nil // what it needs is free when it is over
 	if prologue == nil {
 		p.letGo()
+		p.client, p.origin = nil, nil
 	} else {
 		p.down.state = held
 		_ = p.client.SetDeadline(time.Time{}) // fails only on a closed socket
@@ -97,14 +135,10 @@ func (p *Pair) Start(ctx context.Context, after func(error)) error {
 		p.closeSockets()
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { p.loop.order(p, (*loop).stop) })
-	p.conclude = func() {
-		stop()
-		after(p.result(ctx))
-	}
+	p.begun()
 	if prologue != nil {
 		if p.failed = prologue(); p.failed != nil {
-			p.loop.order(p, (*loop).stop)
+			p.halt()
 		} else {
 			p.letGo()
 			p.loop.order(p, (*loop).release)
@@ -114,22 +148,52 @@ func (p *Pair) Start(ctx context.Context, after func(error)) error {
 	return nil
 }
 
-// leave is called by the loop and Start when they are through with the pair.
-func (p *Pair) leave() {
-	if p.left.Add(-1) == 0 {
-		go p.conclude()
+// Stop ends the pair with a cause, which is Run's error then. Before Start, it ends as
+// soon as it has started; after its end, nothing happens. Of two calls the first counts.
+func (p *Pair) Stop(cause error) {
+	if p.cause.CompareAndSwap(nil, &cause) && p.started.Load() {
+		p.halt()
 	}
 }
 
-func (p *Pair) result(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// begun is called when there is something to stop. Either it sees the cause of a Stop
+// at the same time, or that sees that there is.
+func (p *Pair) begun() {
+	p.started.Store(true)
+	if p.cause.Load() != nil {
+		p.halt()
 	}
-	failed := p.failed
-	if errors.Is(failed, errTimeout) || isDeadline(failed) {
-		failed = nil // a mere consequence of the pair's end
+}
+
+func (p *Pair) halt() {
+	if p.tls != nil {
+		p.tls.stop()
+	} else {
+		p.loop.order(p, (*loop).stop)
 	}
-	return firstCause(failed, p.down.err, p.up.err)
+}
+
+// leave is called by the loop and Start when they are through with the pair.
+func (p *Pair) leave() {
+	if p.left.Add(-1) == 0 {
+		failed := p.failed
+		if errors.Is(failed, errTimeout) || isDeadline(failed) {
+			failed = nil // a mere consequence of the pair's end
+		}
+		go p.conclude(failed, p.down.err, p.up.err)
+	}
+}
+
+// conclude tells how the pair ended.
+func (p *Pair) conclude(errs ...error) {
+	if p.Group != nil {
+		p.Group.remove(p)
+	}
+	if cause := p.cause.Load(); cause != nil {
+		p.after(*cause)
+		return
+	}
+	p.after(firstCause(errs...))
 }
 
 // takeSockets makes descriptors of the loop's own. Those of the connections are in
@@ -153,10 +217,14 @@ func (p *Pair) takeSockets() error {
 }
 
 // letGo closes the connections: the loop has the sockets. Their owner closes them
-// once more, which does no harm.
+// once more, which does no harm, or forgets them.
 func (p *Pair) letGo() {
 	p.client.Close()
 	p.origin.Close()
+	if p.Taken != nil {
+		p.Taken()
+		p.Taken = nil
+	}
 }
 
 func (p *Pair) closeSockets() {

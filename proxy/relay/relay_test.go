@@ -309,7 +309,7 @@ func TestCancel(t *testing.T) {
 func (s *session) stalled(d *direction) {
 	s.t.Helper()
 	last, since := int64(-1), time.Now()
-	eventually(s.t, d.name+" stalls", func() bool {
+	eventually(s.t, d.String()+" stalls", func() bool {
 		if n := d.moved.Load(); n != last {
 			last, since = n, time.Now()
 		}

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,32 +44,32 @@ type stream struct {
 	moved    *atomic.Int64
 }
 
-func (p *Pair) runEncrypted(ctx context.Context) error {
-	_ = p.client.SetDeadline(time.Time{}) // fails only on a closed socket
-	_ = p.origin.SetDeadline(time.Time{})
+func newEncrypted(p *Pair) *encrypted {
 	e := &encrypted{pair: p}
-	e.up = stream{name: p.up.name, src: p.TLS, raw: p.client, dst: p.origin, sink: p.origin, closeDst: p.origin.CloseWrite, moved: &p.up.moved}
-	e.down = stream{name: p.down.name, src: p.origin, raw: p.origin, dst: p.TLS, sink: p.client, closeDst: func() error {
+	e.up = stream{name: p.up.String(), src: p.TLS, raw: p.client, dst: p.origin, sink: p.origin, closeDst: p.origin.CloseWrite, moved: &p.up.moved}
+	e.down = stream{name: p.down.String(), src: p.origin, raw: p.origin, dst: p.TLS, sink: p.client, closeDst: func() error {
 		return errors.Join(p.TLS.CloseWrite(), p.client.CloseWrite())
 	}, moved: &p.down.moved}
-	stop := context.AfterFunc(ctx, e.stop)
-	defer stop()
+	_ = p.client.SetDeadline(time.Time{}) // fails only on a closed socket
+	_ = p.origin.SetDeadline(time.Time{})
+	return e
+}
+
+// runEncrypted is the goroutine of a pair with TLS, and of its origin-to-client direction.
+func (p *Pair) runEncrypted() {
 	up := make(chan error, 1)
-	go e.runUp(up)
-	downErr := e.runDown()
-	upErr := <-up
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return firstCause(downErr, upErr)
+	go p.tls.runUp(up)
+	downErr := p.tls.runDown()
+	p.conclude(downErr, <-up)
 }
 
 // runUp is the goroutine of the client-to-origin direction.
 func (e *encrypted) runUp(done chan<- error) { done <- e.run(&e.up) }
 
 func (e *encrypted) runDown() error {
-	if e.pair.Prologue != nil {
-		if err := e.pair.Prologue(); err != nil {
+	if prologue := e.pair.Prologue; prologue != nil {
+		e.pair.Prologue = nil // what it needs is free when it is over
+		if err := prologue(); err != nil {
 			e.stop()
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return errTimeout // a mere consequence of the pair's end

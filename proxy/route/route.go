@@ -189,9 +189,16 @@ type Conn struct {
 	moved func()
 }
 
+// Forget lets go of a connection that somebody else has closed. After it only Close may
+// be used, and what it does not need.
+func (c *Conn) Forget() { c.TCPConn = nil }
+
 // Close closes the socket and gives the lease back.
 func (c *Conn) Close() error {
-	err := c.TCPConn.Close()
+	var err error
+	if c.TCPConn != nil {
+		err = c.TCPConn.Close()
+	}
 	if c.closed.CompareAndSwap(false, true) {
 		c.router.releaseSource(c.source)
 	}

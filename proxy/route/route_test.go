@@ -462,3 +462,17 @@ func TestRetryOfNil(t *testing.T) {
 		t.Error("Retry(nil) is an error")
 	}
 }
+
+// The lease of a connection that somebody else has closed is held until Close.
+func TestForget(t *testing.T) {
+	e := newEnv(t, Config{})
+	e.origin("o0")
+	c := e.mustConnect("a", balancer.Play)
+	c.TCPConn.Close()
+	c.Forget()
+	e.wantHeld(0, 1, 1)
+	if err := errors.Join(c.Close(), c.Close()); err != nil {
+		t.Error(err)
+	}
+	e.wantHeld(0, 0, 0)
+}

@@ -15,7 +15,7 @@ import (
 // renumberPublish sends publish or play to an origin whose message stream has another
 // id than the one the client was given.
 func (u *upstream) renumberPublish() error {
-	p := &u.session.prelude
+	p := u.session.prelude
 	if !p.in.AtBoundary() {
 		return errors.New("publish or play came inside another message, and the origin numbers its streams otherwise")
 	}
@@ -59,7 +59,7 @@ func (u *upstream) relayMessages(ctx context.Context) (relay.Result, error) {
 
 // copyUp is the goroutine of the client's messages.
 func (u *upstream) copyUp(moved *atomic.Int64, wake func(), done chan<- error) {
-	p := &u.session.prelude
+	p := u.session.prelude
 	for {
 		m, err := p.in.ReadMessage()
 		if err == nil {

@@ -67,6 +67,7 @@ type Server struct {
 	panics      atomic.Int64
 	ids         atomic.Uint64
 	sessions    sync.WaitGroup
+	pairs       relay.Group // of the sessions that are relayed
 }
 
 // New returns a Server.
@@ -118,9 +119,11 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.sessions.Wait()
 	sessions, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(errShutdown)
+	defer s.pairs.End(errShutdown)
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() {
 		end(errShutdown) // the cause that their last log line tells
+		s.pairs.End(errShutdown)
 		_ = s.Close()
 	})
 	defer stop()
@@ -150,12 +153,7 @@ var errShutdown = errors.New("the proxy stops")
 
 // serve is the goroutine of one client until its bytes are relayed.
 func (s *Server) serve(ctx context.Context, c *listener.Conn) {
-	se := &session{server: s, client: c, id: s.ids.Add(1), opened: time.Now()}
-	proto := "rtmp"
-	if c.TLS() != nil {
-		proto = "rtmps"
-	}
-	se.log = s.log.With("proto", proto, "session", se.id, "client", c.RemoteAddr().String())
+	se := &session{server: s, client: c, id: s.ids.Add(1), opened: time.Now(), prelude: new(prelude)}
 	se.ctx, se.cancel = context.WithCancelCause(ctx)
 	handedOn := false
 	defer func() {
@@ -164,13 +162,13 @@ func (s *Server) serve(ctx context.Context, c *listener.Conn) {
 		}
 	}()
 	defer s.recoverSession(se)
-	handedOn = se.run()
+	handedOn = se.run(se.ctx)
 }
 
 // recoverSession is a seat belt: a bug ends one session, loudly, and not the rest.
 func (s *Server) recoverSession(se *session) {
 	if r := recover(); r != nil {
 		s.panics.Add(1)
-		se.log.Error("panic in a session: please report it", "panic", r)
+		se.log(slog.LevelError, "panic in a session: please report it", slog.Any("panic", r))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,15 +24,43 @@ import (
 type session struct {
 	server *Server
 	client *listener.Conn
-	log    *slog.Logger
 	id     uint64
 	opened time.Time
+	role   balancer.Role
+	stream balancer.Stream
+	conn   *route.Conn // to the origin that has it, or was tried last
+	// prelude is nil when it is over, because sessions are long.
+	prelude *prelude
 
-	ctx    context.Context // until it has to end
-	cancel context.CancelCauseFunc
+	mu     sync.Mutex              // guards the following
+	ctx    context.Context         // until it has to end or is relayed
+	cancel context.CancelCauseFunc // of ctx
+	pair   *relay.Pair             // from then on; see handOver
+}
 
-	prelude prelude
-	stream  balancer.Stream
+// stop ends the session, wherever it is.
+func (s *session) stop(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pair != nil {
+		s.pair.Stop(cause)
+		return
+	}
+	s.cancel(cause)
+}
+
+// handOver makes a pair what ends with the session. The context goes: that of a session
+// with nothing to do would take as much memory as the rest.
+func (s *session) handOver(p *relay.Pair) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	s.pair = p
+	s.cancel(nil)
+	s.ctx, s.cancel = nil, nil
+	return nil
 }
 
 // errRefused says that the origin hung up instead of accepting the stream.
@@ -39,12 +68,12 @@ var errRefused = errors.New("the origin closed the connection without accepting 
 
 // run takes the session to its origin. It reports whether the relay has taken over,
 // and will end it.
-func (s *session) run() (handedOn bool) {
-	if err := s.identify(s.ctx); err != nil {
+func (s *session) run(ctx context.Context) (handedOn bool) {
+	if err := s.identify(ctx); err != nil {
 		s.logEnd("client left before publish or play", err, relay.Result{})
 		return false
 	}
-	up, err := s.upstream(s.ctx)
+	up, err := s.upstream(ctx)
 	if err != nil {
 		s.refuse(describe(err))
 		s.logEnd("session refused", err, relay.Result{})
@@ -55,34 +84,33 @@ func (s *session) run() (handedOn bool) {
 			up.conn.Close()
 		}
 	}()
-	return up.relay(s.ctx)
+	return up.relay(ctx)
 }
 
 // end gives back what the session holds.
 func (s *session) end() {
-	s.cancel(nil)
+	s.stop(nil)
 	s.client.Close()
 	s.server.sessions.Done()
 }
 
 // upstream takes the session to an origin. That of a publisher has accepted it.
 func (s *session) upstream(ctx context.Context) (*upstream, error) {
-	log := s.log
 	for try := 1; ; try++ {
 		up, err := s.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.log = log.With("role", s.prelude.role.String(), "stream", s.stream.String(), "origin", up.conn.Lease.Origin.ID)
-		if s.prelude.role != balancer.Publish {
-			s.log.Info("session open")
+		s.conn = up.conn
+		if s.role != balancer.Publish {
+			s.log(slog.LevelInfo, "session open")
 			return up, nil
 		}
 		up.conn.Publishes(s.client.IP)
 		err = up.awaitAccepted(ctx)
 		if err == nil {
 			up.conn.Accepted()
-			s.log.Info("session open")
+			s.log(slog.LevelInfo, "session open")
 			return up, nil
 		}
 		if !errors.Is(err, errRefused) || ctx.Err() != nil {
@@ -92,7 +120,7 @@ func (s *session) upstream(ctx context.Context) (*upstream, error) {
 		if elsewhere := up.conn.Refuse(ctx); !elsewhere || try == route.DefaultAttempts {
 			return nil, err
 		}
-		s.log.Warn("origin refused a publish that it should take, trying another")
+		s.log(slog.LevelWarn, "origin refused a publish that it should take, trying another")
 	}
 }
 
@@ -103,10 +131,11 @@ func (s *session) identify(ctx context.Context) error {
 	if most := sv.most.Load(); sv.handshaking.Add(1) > most {
 		return fmt.Errorf("more than %d clients are handshaking", most)
 	}
-	stop := context.AfterFunc(ctx, func() { s.client.SetDeadline(time.Unix(1, 0)) })
+	socket := s.client.TCPConn
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	conn := quickack{s.client, s.client.TCPConn}
+	conn := quickack{s.client, socket}
 	s.setDeadline(ctx, sv.cfg.HandshakeTimeout)
 	if err := s.client.Handshake(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
@@ -123,6 +152,7 @@ func (s *session) identify(ctx context.Context) error {
 	if err := s.client.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+	s.role = s.prelude.role
 	u, err := streamurl.ParseRTMP(s.prelude.tcURL, s.prelude.app, s.prelude.name)
 	if err != nil {
 		s.refuse(err.Error())
@@ -143,8 +173,8 @@ func (s *session) setDeadline(ctx context.Context, d time.Duration) {
 // told its message stream when connect returns.
 func (s *session) connect(ctx context.Context) (*upstream, error) {
 	var up *upstream
-	req := route.Request{Stream: s.stream, Role: s.prelude.role, Proto: route.RTMP, Client: s.client.Addr()}
-	req.Moved = func() { s.cancel(route.ErrMoved) }
+	req := route.Request{Stream: s.stream, Role: s.role, Proto: route.RTMP, Client: s.client.Addr()}
+	req.Moved = func() { s.stop(route.ErrMoved) }
 	_, err := s.server.router.Connect(ctx, req, func(ctx context.Context, c *route.Conn) error {
 		up = newUpstream(s, c)
 		return up.open(ctx)
@@ -158,11 +188,11 @@ func (s *session) connect(ctx context.Context) (*upstream, error) {
 // refuse tells the client why it is turned away, as a server of RTMP does, and
 // lets the message arrive before the connection ends.
 func (s *session) refuse(description string) {
-	if s.prelude.out == nil {
+	if s.prelude == nil || s.prelude.out == nil {
 		return
 	}
 	code := "NetStream.Play.Failed"
-	if s.prelude.role == balancer.Publish {
+	if s.role == balancer.Publish {
 		code = "NetStream.Publish.BadName"
 	}
 	_ = s.client.SetDeadline(time.Now().Add(refuseTimeout))
@@ -215,14 +245,32 @@ func (s *session) logEnd(what string, err error, r relay.Result) {
 	if errors.Is(err, balancer.ErrNoOrigin) || errors.Is(err, balancer.ErrOwnerUnreachable) {
 		level = slog.LevelWarn
 	}
-	attrs := []any{"bytes_in", r.FromClient, "bytes_out", r.FromOrigin, "duration", time.Since(s.opened).Round(time.Millisecond)}
+	attrs := []slog.Attr{
+		slog.Int64("bytes_in", r.FromClient), slog.Int64("bytes_out", r.FromOrigin),
+		slog.Duration("duration", time.Since(s.opened).Round(time.Millisecond)),
+	}
 	if err != nil {
-		attrs = append(attrs, "cause", err)
+		attrs = append(attrs, slog.Any("cause", err))
 	}
-	if what == "session refused" {
-		attrs = append(attrs, "role", s.prelude.role.String(), "stream", s.stream.String())
+	s.log(level, what, attrs...)
+}
+
+// log writes a line about the session. A logger that has its attributes would be there
+// for as long as it is.
+func (s *session) log(level slog.Level, what string, attrs ...slog.Attr) {
+	proto := "rtmp"
+	if s.client.TLS() != nil {
+		proto = "rtmps"
 	}
-	s.log.Log(context.Background(), level, what, attrs...)
+	all := make([]slog.Attr, 0, 12)
+	all = append(all, slog.String("proto", proto), slog.Uint64("session", s.id), slog.String("client", s.client.Addr().String()))
+	if s.stream != (balancer.Stream{}) {
+		all = append(all, slog.String("role", s.role.String()), slog.String("stream", s.stream.String()))
+	}
+	if s.conn != nil {
+		all = append(all, slog.String("origin", s.conn.Lease.Origin.ID))
+	}
+	s.server.log.LogAttrs(context.Background(), level, what, append(all, attrs...)...)
 }
 
 // isHangup tells whether an error is an ordinary end of a connection.

@@ -55,10 +55,11 @@ func newUpstream(s *session, c *route.Conn) *upstream {
 // hands over publish or play. An error of the handshake may be retried on another
 // origin; after it the client's commands have been seen and may have had effects.
 func (u *upstream) open(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { u.conn.SetDeadline(time.Unix(1, 0)) })
+	socket := u.conn.TCPConn
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	p := &u.session.prelude
-	origin := quickack{u.conn.TCPConn, u.conn.TCPConn}
+	p := u.session.prelude
+	origin := quickack{socket, socket}
 
 	u.setDeadline(ctx, originHandshake)
 	var realIP netip.Addr
@@ -181,23 +182,36 @@ func (u *upstream) relay(ctx context.Context) (handedOn bool) {
 		return false
 	}
 	pair := s.server.relay.Pair(s.client.TCPConn, conn.TCPConn)
-	pair.Prologue, pair.TLS = u.prologue, s.client.TLS()
-	err := pair.Start(ctx, func(err error) {
-		defer s.end()
-		defer s.server.recoverSession(s)
-		conn.Close()
-		s.logEnd("session closed", err, pair.Bytes())
-	})
+	pair.Prologue, pair.TLS, pair.Group, pair.Taken = u.prologue, s.client.TLS(), &s.server.pairs, s.forget
+	err := s.handOver(pair)
+	if err == nil {
+		err = pair.Start(context.Background(), s.relayed)
+	}
 	if err != nil {
 		s.logEnd("session closed", err, pair.Bytes())
 	}
 	return err == nil
 }
 
+// forget lets go of connections that the relay has taken over.
+func (s *session) forget() {
+	s.client.Forget()
+	s.conn.Forget()
+}
+
+// relayed is called when the relay is through with the session.
+func (s *session) relayed(err error) {
+	defer s.end()
+	defer s.server.recoverSession(s)
+	s.conn.Close()
+	s.logEnd("session closed", err, s.pair.Bytes())
+}
+
 // awaitAccepted passes the origin's messages until it has accepted the publish. The
 // client's bytes wait meanwhile: they are for the origin that does.
 func (u *upstream) awaitAccepted(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { u.conn.SetDeadline(time.Unix(1, 0)) })
+	socket := u.conn.TCPConn
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for !u.accepted {
 		if err := u.passNext(); err != nil {
@@ -229,8 +243,7 @@ func (u *upstream) prologue() error {
 	// What was read beyond the last message.
 	_, err := u.session.client.Write(u.in.Buffered())
 	// Nobody asks for the rest any more, and sessions are long.
-	u.session.prelude = prelude{role: u.session.prelude.role}
-	u.in, u.inherits, u.answered = nil, nil, nil
+	u.session.prelude = nil
 	return err
 }
 
