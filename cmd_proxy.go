@@ -293,6 +293,7 @@ func (in *proxyInstance) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return in.monitor.Run(octx) })
+	g.Go(func() error { return trimHeap(octx, in.src.env) })
 	if in.runBalancer != nil {
 		g.Go(func() error { return in.runBalancer(octx) })
 	}

@@ -157,6 +157,7 @@ func (in *instance) run(ctx context.Context) error {
 		}
 		return errors.New("the supervisor ended by itself")
 	})
+	g.Go(func() error { return trimHeap(cctx, in.src.env) })
 	g.Go(func() error { return in.hooks.Run(cctx) })
 	g.Go(func() error { return in.control.Run(cctx) })
 	g.Go(func() error { return in.announce(gctx) })
