@@ -15,11 +15,19 @@ type Held struct {
 	router *Router
 	closed atomic.Bool
 	moved  atomic.Bool
-	leave  func() // makes it moved
+	tell   func() // Request.Moved
 }
 
 // Moved tells what Request.Moved does, to who looks now and then.
 func (h *Held) Moved() bool { return h.moved.Load() }
+
+// leave makes it moved.
+func (h *Held) leave() {
+	h.moved.Store(true)
+	if h.tell != nil {
+		h.tell()
+	}
+}
 
 // Hold takes a session of datagrams to the origin of its stream: as Connect, but
 // take has to do all that is to be done with an origin. It fails with an error of Retry
@@ -34,13 +42,7 @@ func (r *Router) Hold(ctx context.Context, req Request, take func(ctx context.Co
 	if err != nil {
 		return nil, err
 	}
-	h := &Held{Lease: lease, router: r}
-	h.leave = func() {
-		h.moved.Store(true)
-		if req.Moved != nil {
-			req.Moved()
-		}
-	}
+	h := &Held{Lease: lease, router: r, tell: req.Moved}
 	if req.Role == balancer.Play {
 		r.streams.play(lease, h, h.leave)
 	}

@@ -48,7 +48,7 @@ func (t *table) endOrphans(services map[string]string) {
 		if !s.open || t.sh.Now().Sub(s.lastOrigin) < orphanSilence {
 			continue
 		}
-		if service, ok := services[s.up.origin.ID]; !ok || service != s.up.origin.Service {
+		if service, ok := services[s.up.originID]; !ok || service != s.up.service {
 			s.shutdown(errOriginDead)
 		}
 	}

@@ -27,7 +27,7 @@ type session struct {
 	peer   udp.Peer
 	role   balancer.Role
 	stream balancer.Stream
-	log    *slog.Logger
+	id     uint64 // of its lines in the log
 	began  time.Time
 
 	request srt.Handshake // the caller's conclusion,
@@ -69,7 +69,7 @@ func newSession(t *table, p srt.Packet, h srt.Handshake, from udp.Peer, role bal
 	s := &session{
 		table: t, peer: from, role: role, stream: stream, began: now,
 		request: h, packet: bytes.Clone(p), sent: p.Timestamp(), lastClient: now, lastOrigin: now,
-		log: sv.log.With("proto", "srt", "session", sv.ids.Add(1), "client", from.Addr.String(), "role", role.String(), "stream", stream.String()),
+		id: sv.ids.Add(1),
 	}
 	t.byCaller[s.callerKey()] = s
 	sv.counters.sessions.Add(1)
@@ -92,7 +92,7 @@ func (s *session) place() {
 			held.Publishes(s.peer.Addr.Addr())
 		}
 		if err == nil {
-			s.log.Info("session open", "origin", held.Lease.Origin.ID)
+			s.log(slog.LevelInfo, "session open", "origin", held.Lease.Origin.ID)
 		}
 		told := sh.Post(func() {
 			sv.counters.handshaking.Add(-1)
@@ -300,13 +300,21 @@ func (s *session) release(held *route.Held) {
 // logEnd writes the session's last line. It is over, so nobody changes it. Lines are
 // not written by the shard: who reads the log may have stopped, and media must not.
 func (s *session) logEnd() {
-	what, level, log := "session refused", slog.LevelInfo, s.log
+	what, level := "session refused", slog.LevelInfo
+	var origin []any
 	if s.open {
-		what, log = "session closed", log.With("origin", s.up.origin.ID)
+		what, origin = "session closed", []any{"origin", s.up.originID}
 	}
 	if errors.Is(s.ended, balancer.ErrNoOrigin) || errors.Is(s.ended, balancer.ErrOwnerUnreachable) {
 		level = slog.LevelWarn
 	}
-	log.Log(context.Background(), level, what, "bytes_in", s.bytesIn, "bytes_out", s.bytesOut,
-		"duration", time.Since(s.began).Round(time.Millisecond), "cause", s.ended)
+	s.log(level, what, append(origin, "bytes_in", s.bytesIn, "bytes_out", s.bytesOut,
+		"duration", time.Since(s.began).Round(time.Millisecond), "cause", s.ended)...)
+}
+
+// log writes a line of the session's. A logger of its own would be more than all else
+// that a session keeps.
+func (s *session) log(level slog.Level, what string, more ...any) {
+	s.table.server.log.Log(context.Background(), level, what, append([]any{"proto", "srt", "session", s.id,
+		"client", s.peer.Addr.String(), "role", s.role.String(), "stream", s.stream.String()}, more...)...)
 }

@@ -18,8 +18,9 @@ import (
 // sequence number and extensions.
 type upstream struct {
 	session *session
-	origin  balancer.Origin
 	flow    *udp.Flow
+	// The origin's ID and process.
+	originID, service string
 
 	concluding bool       // the origin has given its cookie
 	request    srt.Packet // what was sent last,
@@ -49,7 +50,7 @@ func (s *session) call(origin balancer.Origin, addr netip.AddrPort, result chan<
 		return
 	}
 	t := s.table
-	u := &upstream{session: s, origin: origin, result: result}
+	u := &upstream{session: s, originID: origin.ID, service: origin.Service, result: result}
 	flow, err := t.sh.Open(addr, s.peer.Addr, u)
 	if err != nil {
 		result <- route.Retry(err)

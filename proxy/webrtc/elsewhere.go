@@ -101,7 +101,8 @@ func (s *Server) prove(p *prover, m *stun.Message, from netip.AddrPort, now time
 			return nil, err
 		}
 	}
-	if !p.verifier.Verify(m, se.key) {
+	p.key.Set(se.password)
+	if !p.verifier.Verify(m, &p.key) {
 		return nil, errIntegrity
 	}
 	return se, nil

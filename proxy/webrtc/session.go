@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"srs-proxy/balancer"
-	"srs-proxy/protocol/stun"
 	"srs-proxy/proxy/relay"
 	"srs-proxy/proxy/udp"
 )
@@ -23,7 +22,7 @@ type session struct {
 	Session
 	server   *Server
 	username string
-	key      *stun.Key
+	password []byte // LocalPwd, which is not kept twice
 	added    time.Time
 
 	// client is where the client was last proved to be: where answers go. nil before

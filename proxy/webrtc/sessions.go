@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"strings"
 	"time"
-
-	"srs-proxy/protocol/stun"
 )
 
 // maxUfrag is the longest ice-ufrag that there is (RFC 8839, section 5.4).
@@ -20,7 +18,8 @@ func (s *Server) Add(se Session) error {
 		return err
 	}
 	now := time.Now()
-	n := &session{Session: se, server: s, username: se.Username(), key: stun.NewKey(se.LocalPwd), added: now}
+	n := &session{Session: se, server: s, username: se.Username(), password: []byte(se.LocalPwd), added: now}
+	n.LocalUfrag, n.LocalPwd, n.RemoteUfrag = "", "", ""
 	n.heard.Store(s.since(now))
 	n.answered.Store(s.since(now))
 	ip := se.Client.Addr().Unmap()

@@ -133,7 +133,7 @@ func (s *Server) originOfTicket(username string) (balancer.Origin, bool) {
 func (s *Server) Open(t webrtc.Ticket) {
 	if o, ok := s.originOfTag(t.Origin); ok {
 		// Refused for the same reasons as any session, and counted by the media side.
-		_ = s.enter(&session{origin: o}, webrtc.Session{LocalUfrag: t.LocalUfrag, LocalPwd: t.LocalPwd, RemoteUfrag: t.RemoteUfrag, Client: t.Client})
+		_ = s.enter(&session{origin: &o}, webrtc.Session{LocalUfrag: t.LocalUfrag, LocalPwd: t.LocalPwd, RemoteUfrag: t.RemoteUfrag, Client: t.Client})
 	}
 }
 
@@ -181,7 +181,7 @@ func (s *Server) lookFor(ctx context.Context, username string) error {
 		return errOriginGone
 	}
 	local, remote, _ := strings.Cut(username, ":")
-	return s.enter(&session{origin: o, pwd: d.Pwd}, webrtc.Session{
+	return s.enter(&session{origin: &o, pwd: d.Pwd}, webrtc.Session{
 		LocalUfrag: local, LocalPwd: d.Pwd, RemoteUfrag: remote, Stream: r.Stream, Role: d.Role, Client: d.Client,
 	})
 }

@@ -16,10 +16,10 @@ import (
 type session struct {
 	username string
 	client   netip.AddrPort
-	origin   balancer.Origin
-	pwd      string    // for the route, where it does not follow from the username
-	stored   time.Time // when the route was; only the watch changes it
-	again    time.Time // when a lease is tried for again; only the watch's
+	origin   *balancer.Origin // that of held, if the lease is here
+	pwd      string           // for the route, where it does not follow from the username
+	stored   time.Time        // when the route was; only the watch changes it
+	again    time.Time        // when a lease is tried for again; only the watch's
 
 	// Of a session that was signalled elsewhere it may not be known yet what it is, and
 	// then nobody here has its lease. Server.mu guards them.
@@ -75,9 +75,12 @@ func (s *Server) enter(ses *session, media webrtc.Session) error {
 	return nil
 }
 
-// storeRoute tells other proxies who has the session. Without that they ask the
-// origin of its stream, which is the same unless the stream has moved.
+// storeRoute tells other proxies, if there can be any, who has the session. Without that
+// they ask the origin of its stream, which is the same unless the stream has moved.
 func (s *Server) storeRoute(ctx context.Context, ses *session) {
+	if _, others := s.bal.(shared); !others {
+		return
+	}
 	r, err := s.routeOf(ses)
 	if err == nil {
 		err = s.bal.StoreRoute(ctx, balancer.RouteWebRTC, ses.username, r, routeTTL)
@@ -182,7 +185,7 @@ func (s *Server) watch(ctx context.Context, now time.Time) {
 // nobody knows it that of its stream: then it is not known to be the session's.
 func (s *Server) originOf(ctx context.Context, username string, stream balancer.Stream) (o balancer.Origin, known bool, err error) {
 	if ses := s.find(username); ses != nil {
-		return ses.origin, true, nil
+		return *ses.origin, true, nil
 	}
 	if o, ok := s.originOfTicket(username); ok {
 		return o, true, nil

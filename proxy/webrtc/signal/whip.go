@@ -190,7 +190,7 @@ func withICE(query string, c sdp.Credentials) string {
 
 // accept makes an origin's answer the client's and the session one that has media.
 func (s *Server) accept(ctx context.Context, o offer, held *route.Held, theirs, issued sdp.Credentials, ans answer, description []byte) (answer, error) {
-	origin := held.Lease.Origin
+	origin := &held.Lease.Origin
 	ours, err := sdp.ICE(description)
 	if err != nil {
 		return ans, fmt.Errorf("%w: %w", errBadAnswer, err)
@@ -215,7 +215,7 @@ func (s *Server) accept(ctx context.Context, o offer, held *route.Held, theirs, 
 	if err := s.open(ctx, ses, media); err != nil {
 		return ans, err
 	}
-	relocate(final.header, origin)
+	relocate(final.header, *origin)
 	return final, nil
 }
 

@@ -1,10 +1,13 @@
 package signal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -131,10 +134,33 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// inCommon is a balancer that several proxies have.
+type inCommon struct{ *balancer.Memory }
+
+func (inCommon) DropRoute(context.Context, balancer.RouteKind, string) error { return nil }
+
+func (inCommon) OnRouteDropped(func(balancer.RouteKind, string)) {}
+
+// What no other proxy can ask for is not stored.
+func TestRouteOfTheOnlyProxy(t *testing.T) {
+	e := newEnv(t, options{})
+	e.origin("o0")
+	location := e.whip("/rtc/v1/whip/?app=live&stream=a").Header.Get("Location")
+	u, err := url.Parse(location)
+	if err != nil || u.Query().Get("session") == "" {
+		t.Fatalf("location %q: %v", location, err)
+	}
+	if r, err := e.bal.LoadRoute(t.Context(), balancer.RouteWebRTC, u.Query().Get("session")); !errors.Is(err, balancer.ErrNoRoute) {
+		t.Errorf("route %+v, %v", r, err)
+	}
+}
+
 // A session's requests reach its origin through any proxy, though its stream has
 // another one by now.
 func TestDeleteThroughAnotherProxy(t *testing.T) {
-	e := newEnv(t, options{})
+	bal := inCommon{balancer.NewMemory(balancer.Config{LeaseIdle: time.Second})}
+	e := newEnv(t, options{bal: bal})
+	e.bal = bal
 	o := e.origin("o0")
 	location := e.whip("/rtc/v1/whip/?app=live&stream=a").Header.Get("Location")
 	other := e.newProxy(options{})
