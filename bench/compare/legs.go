@@ -167,7 +167,7 @@ func quiet(protocol load.Protocol) load.Stream {
 const idleFor = 3 * time.Second
 
 // holdLeg opens sessions and sees what memory they take. What is compared is the
-// proxy's size before its first session of all: later rounds find a heap that has
+// proxy's own memory before its first session of all: later rounds find a heap that has
 // grown already.
 func (b *bed) holdLeg(ctx context.Context, p *peer, l *leg) error {
 	held, release, err := b.hold(ctx, p)
@@ -189,7 +189,7 @@ func (b *bed) holdLeg(ctx context.Context, p *peer, l *leg) error {
 		return nil
 	}
 	l.Held = held
-	l.ProxyCost = (float64(f.RSS) - float64(p.atStart)) / 1000 / float64(held)
+	l.ProxyCost = (float64(f.Anon) - float64(p.atStart)) / 1000 / float64(held)
 	live, err := p.live(ctx)
 	l.Live = (float64(live) - float64(p.liveAtStart)) / 1000 / float64(held)
 	if err != nil {

@@ -39,7 +39,7 @@ type peer struct {
 	endpoints
 	child *child // nil for direct
 	pids  []int  // whose costs are the proxy's
-	// atStart is its memory before the first session, in bytes, and idle the share of a
+	// atStart is its own memory (meter.Footprint.Anon) before the first session, in bytes, and idle the share of a
 	// CPU that it used then.
 	atStart uint64
 	idle    float64
@@ -266,7 +266,7 @@ func (s *stack) watchIdle(ctx context.Context) error {
 		if err != nil {
 			return p.explain(err)
 		}
-		p.idle, p.atStart = (after-before[i]).Seconds()/elapsed.Seconds(), held.RSS
+		p.idle, p.atStart = (after-before[i]).Seconds()/elapsed.Seconds(), held.Anon
 		if p.liveAtStart, err = p.live(ctx); err != nil {
 			return p.explain(err)
 		}

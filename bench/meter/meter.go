@@ -74,6 +74,7 @@ func Since(then, now map[int]time.Duration) (sum time.Duration) {
 // Footprint is what a process holds.
 type Footprint struct {
 	RSS         uint64 // bytes
+	Anon        uint64 // bytes of RSS that are no file's: heaps and stacks, without the program
 	Descriptors int
 	Threads     int
 }
@@ -91,6 +92,7 @@ func Of(pids []int) (f Footprint, err error) {
 		}
 		f.Descriptors += len(fds)
 		f.RSS += statusValue(status, "VmRSS") << 10
+		f.Anon += statusValue(status, "RssAnon") << 10
 		f.Threads += int(statusValue(status, "Threads"))
 	}
 	return f, nil
