@@ -204,14 +204,17 @@ func (b *bed) hold(ctx context.Context, p *peer) (held int, release func(), err 
 	var players []*load.Player
 	release = func() { b.load.Release(publishers, players) }
 	var paths []string
-	for range b.streams {
+	for i := range b.streams {
 		at := p
 		if b.protocol == load.RTMP || b.protocol == load.FLV {
 			at = &peer{name: peerDirect, endpoints: b.stack.origin}
 		}
 		b.names++
 		path := fmt.Sprintf("/live/%s-%d", b.name, b.names)
-		pub, err := b.load.Publish(b.publishURL(at, path), quiet(b.protocol))
+		stream := quiet(b.protocol)
+		// All at once, their frames would hold up each other and whoever begins then.
+		stream.Phase = float64(i) / float64(b.streams)
+		pub, err := b.load.Publish(b.publishURL(at, path), stream)
 		if err != nil {
 			return 0, release, err
 		}
