@@ -84,13 +84,18 @@ func TestRedisPartitioned(t *testing.T) {
 		return
 	}
 	n := newNetwork(t)
+	const forgets = 10 * time.Second // that Redis was away from all, and its state is not believed
+	shorter := forgets
+	if !suite.faults {
+		shorter = 4 * time.Second
+	}
 	for _, f := range []redisFault{
-		{name: "partitioned", away: [2]bool{true, true}, lasts: 10 * time.Second, begin: cutOff},
-		{name: "partitioned, with the fallback local", flags: []string{"--redis-fallback", "local"}, away: [2]bool{true, true}, lasts: 10 * time.Second, begin: cutOff},
-		{name: "partitioned from one proxy", away: [2]bool{true, false}, lasts: 10 * time.Second, begin: func(t *testing.T, _ *shared, at places) func() {
+		{name: "partitioned", away: [2]bool{true, true}, lasts: forgets, begin: cutOff},
+		{name: "partitioned, with the fallback local", flags: []string{"--redis-fallback", "local"}, away: [2]bool{true, true}, lasts: shorter, begin: cutOff},
+		{name: "partitioned from one proxy", away: [2]bool{true, false}, lasts: shorter, begin: func(t *testing.T, _ *shared, at places) func() {
 			return at.redis.cut(t, at.a)
 		}},
-		{name: "unplugged", away: [2]bool{true, true}, lasts: 10 * time.Second, begin: func(t *testing.T, _ *shared, at places) func() {
+		{name: "unplugged", away: [2]bool{true, true}, lasts: shorter, begin: func(t *testing.T, _ *shared, at places) func() {
 			return at.redis.unplug(t)
 		}},
 	} {

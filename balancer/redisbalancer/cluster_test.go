@@ -196,6 +196,7 @@ func TestKnownStreamAsksNobody(t *testing.T) {
 
 // A pin lives as long as somebody holds it, and as long as that somebody lives.
 func TestHoldsExpireWithTheirProxy(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	const hold = 3 * time.Second
 	short := func(c *Config) { c.Hold, c.LeaseIdle = hold, time.Second }

@@ -49,6 +49,7 @@ func serves(t *testing.T, a, b *Redis) {
 // A Cluster takes calls for keys of one slot only; this one has a node, which sees to that
 // as well as many.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	addr := testkit.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	s := redistest.Start(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-port", port2(t))
@@ -81,6 +82,7 @@ func port2(t *testing.T) string {
 
 // Sentinels tell who is the master now; when it dies another one is, with what it got in time.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	masterAddr, replicaAddr, sentinelAddr := testkit.FreeAddr(t), testkit.FreeAddr(t), testkit.FreeAddr(t)
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 	master := redistest.Start(t, "--port", port(masterAddr), "--bind", "127.0.0.1")

@@ -2,6 +2,7 @@ package redisbalancer
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,11 @@ const limit = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	Quiet()
+	// They wait for something to expire most of the time; a flag on the command line wins.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

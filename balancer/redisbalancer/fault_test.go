@@ -96,6 +96,7 @@ func churn(t *testing.T, proxies ...*Redis) (stop func()) {
 // Whatever befalls Redis: sessions and known streams go on where they are, new streams
 // wait or are told, and when it is back all is as it was.
 func TestRedisFaults(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		// begin returns what ends the fault, and whether Redis is away until then.
@@ -394,6 +395,7 @@ func TestFallbackLocal(t *testing.T) {
 // A proxy that is cut off alone keeps what it has. What it held so long that the others
 // had to give it up, it gives up when it is back.
 func TestPartitionOfOneProxy(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	link := redistest.NewLink(t, s)
 	cfg := func(c *Config) { c.Hold, c.LeaseIdle, c.Timeout = 6*time.Second, 2*time.Second, time.Second }
@@ -461,6 +463,7 @@ func TestPartitionOfOneProxy(t *testing.T) {
 // A Redis that comes back with what it had some time ago: all that was decided since is
 // written back before anything new is decided.
 func TestRedisComesBackWithAnOldState(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	long := func(c *Config) { c.Hold, c.Settle = 10*time.Minute, 6*time.Second }
 	link := redistest.NewLink(t, s)
