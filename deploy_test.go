@@ -431,13 +431,7 @@ func TestManifestOfOrigins(t *testing.T) {
 func TestManifestsRendered(t *testing.T) {
 	out := kubectl(t, nil, "kustomize", kubernetesFolder).out
 	rendered := make(map[string]map[string]any)
-	for dec := yaml.NewDecoder(bytes.NewReader(out)); ; {
-		var o map[string]any
-		if err := dec.Decode(&o); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	for _, o := range objects(t, yaml.NewDecoder(bytes.NewReader(out))) {
 		meta, _ := o["metadata"].(map[string]any)
 		if o["kind"] != "Namespace" && meta["namespace"] != "srs-proxy" {
 			t.Errorf("%v %v is in the namespace %v", o["kind"], meta["name"], meta["namespace"])
@@ -490,13 +484,7 @@ func TestManifestsHaveKubernetesTypes(t *testing.T) {
 			}
 			read := kubectl(t, tt.in, "set", "env", "--local", "-f", "-", "-o", "json", "ANY=thing")
 			got := make(map[string]any)
-			for dec := json.NewDecoder(bytes.NewReader(read.out)); ; {
-				var o map[string]any
-				if err := dec.Decode(&o); errors.Is(err, io.EOF) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
+			for _, o := range objects(t, json.NewDecoder(bytes.NewReader(read.out))) {
 				meta, _ := o["metadata"].(map[string]any)
 				got[fmt.Sprint(meta["name"])] = o
 			}
@@ -504,13 +492,7 @@ func TestManifestsHaveKubernetesTypes(t *testing.T) {
 			if strings.Contains(read.err, "unable to decode") {
 				wrong = append(wrong, read.err)
 			}
-			for dec := yaml.NewDecoder(bytes.NewReader(tt.in)); ; {
-				var o map[string]any
-				if err := dec.Decode(&o); errors.Is(err, io.EOF) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
+			for _, o := range objects(t, yaml.NewDecoder(bytes.NewReader(tt.in))) {
 				if o["kind"] == "Deployment" {
 					meta, _ := o["metadata"].(map[string]any)
 					name := fmt.Sprint(meta["name"])
@@ -521,6 +503,22 @@ func TestManifestsHaveKubernetesTypes(t *testing.T) {
 				t.Errorf("wrong: %q", wrong)
 			}
 		})
+	}
+}
+
+// objects are all documents of a text.
+func objects(t *testing.T, dec interface{ Decode(any) error }) (all []map[string]any) {
+	t.Helper()
+	for {
+		var o map[string]any
+		err := dec.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, o)
 	}
 }
 
