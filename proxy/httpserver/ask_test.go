@@ -1,18 +1,21 @@
 package httpserver
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"srs-proxy/proxy/rawconn"
 )
 
-// An origin that closes is asked on a connection for each request, one that does not from the
-// pool, and each is believed anew with each answer.
-func TestClosers(t *testing.T) {
+// Requests follow each other on a connection until the origin closes it, as soon as it says so.
+func TestConnectionsInTurn(t *testing.T) {
 	var closing atomic.Bool
 	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
 		if closing.Load() {
@@ -21,26 +24,130 @@ func TestClosers(t *testing.T) {
 		fmt.Fprint(w, r.RemoteAddr)
 	})
 	e := start(t, nil, o)
-	peer := func(closes, isCloser bool) string {
+	peer := func(closes bool) string {
 		t.Helper()
 		closing.Store(closes)
 		resp, addr := e.get("/live/a.mp4")
-		if resp.StatusCode != 200 || e.closers.has(o) != isCloser {
-			t.Fatalf("%s, closer %v", resp.Status, e.closers.has(o))
+		if resp.StatusCode != 200 {
+			t.Fatal(resp.Status)
 		}
+		eventually(t, "the connection is kept or not", func() bool { return (e.idlers(o) == 0) == closes })
 		return addr
 	}
-	first := peer(false, false)
-	if again := peer(false, false); again != first {
-		t.Errorf("the pool was not used: %s, then %s", first, again)
+	first := peer(false)
+	if again := peer(false); again != first {
+		t.Errorf("%s, then %s", first, again)
 	}
-	peer(true, true) // on the pooled one, the last time
-	if own, next := peer(true, true), peer(true, true); own == next || own == first {
+	peer(true) // on the first one, the last time
+	if own, next := peer(true), peer(true); own == next || own == first {
 		t.Errorf("%s, then %s", own, next)
 	}
-	peer(false, false)
-	if pooled, again := peer(false, false), peer(false, false); pooled != again {
-		t.Errorf("the pool was not used again: %s, then %s", pooled, again)
+}
+
+func (e *env) idlers(addr string) int {
+	e.idle.mu.Lock()
+	defer e.idle.mu.Unlock()
+	return len(e.idle.at[addr])
+}
+
+// dropIdle ends the idle connections.
+func (e *env) dropIdle() {
+	most := e.cfg.IdlePerOrigin
+	e.idle.close()
+	e.idle.mu.Lock()
+	defer e.idle.mu.Unlock()
+	e.idle.most = most
+}
+
+// A connection that the origin has closed in the meantime, or closes when it is asked again, costs
+// the client nothing; one on which it has answered something else than a whole answer is not used again.
+func TestConnectionsThatAreNoGood(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for name, tt := range map[string]struct {
+		first, second string // of a connection's first and second answer
+		idle          int    // after the first one
+		status        int    // of the second request
+		connections   int
+	}{
+		"kept":                 {ok, ok, 1, 200, 1},
+		"closed when asked":    {ok, "", 1, 200, 2},
+		"more than the answer": {ok + "HTTP/1.1 500 Oops\r\n\r\n", ok, 0, 200, 2},
+		"a broken answer":      {ok, "HTTP/1.1 2", 1, 502, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newRawOrigin(t, func(c *rawConn, _ string) {
+				io.WriteString(c.Conn, tt.first)
+				if tt.idle > 0 {
+					if _, err := http.ReadRequest(c.br); err != nil {
+						return
+					}
+					io.WriteString(c.Conn, tt.second)
+				}
+			})
+			e := start(t, nil, o.addr)
+			if resp, body := e.get("/live/a.mp4"); resp.StatusCode != 200 || body != "ok" {
+				t.Fatalf("first: %s %q", resp.Status, body)
+			}
+			eventually(t, "the connection is kept or not", func() bool { return e.idlers(o.addr) == tt.idle })
+			if resp, _ := e.get("/live/a.mp4"); resp.StatusCode != tt.status {
+				t.Errorf("second: %s", resp.Status)
+			}
+			if got := o.connections(); got != tt.connections {
+				t.Errorf("%d connections, want %d", got, tt.connections)
+			}
+		})
+	}
+}
+
+// An idle connection that the origin closes is not used again, and one that nobody uses ends.
+func TestIdlersEnd(t *testing.T) {
+	e := start(t, nil)
+	pair := func() (*originConn, net.Conn) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close(); peer.Close() })
+		return newOriginConn(rawconn.New(c.(*net.TCPConn)), "o"), peer
+	}
+	a, _ := pair()
+	b, peer := pair()
+	e.idle.put(a)
+	e.idle.put(b)
+	peer.Close()
+	eventually(t, "the close is seen", func() bool { return !b.Quiet() })
+	if got := e.idle.take("o"); got != a {
+		t.Errorf("took %v, want the one that is open", got)
+	}
+	if got := e.idle.take("o"); got != nil {
+		t.Errorf("took %v of none", got)
+	}
+	e.idle.put(a)
+	a.expiry.Reset(0)
+	eventually(t, "it expires", func() bool { return e.idlers("o") == 0 })
+	if _, err := a.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("write to an expired one: %v", err)
+	}
+	c, _ := pair()
+	for range e.cfg.IdlePerOrigin {
+		d, _ := pair()
+		e.idle.put(d)
+	}
+	if e.idle.put(c) {
+		t.Error("there was room for one too many")
+	}
+	e.idle.close()
+	if e.idle.put(c) || e.idlers("o") != 0 {
+		t.Error("kept after the end")
 	}
 }
 
@@ -65,7 +172,6 @@ func TestCloserEnds(t *testing.T) {
 		}
 	}
 	for i, path := range []string{"/live/a.mp4", "/live/body.mp4"} {
-		e.closers.note(o.addr, true)
 		c := e.dial("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 		if strings.Contains(path, "body") {
 			c.head()
@@ -77,7 +183,6 @@ func TestCloserEnds(t *testing.T) {
 		ended(path)
 	}
 	e = start(t, func(c *Config) { c.FileTimeout = 200 * time.Millisecond }, o.addr)
-	e.closers.note(o.addr, true)
 	c := e.dial("GET /live/body.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
 	c.head()
 	c.expect("abc")
@@ -100,7 +205,6 @@ func TestCloserHeads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := newRawOrigin(t, func(c *rawConn, _ string) { io.WriteString(c.Conn, tt.answer) })
 			e := start(t, nil, o.addr)
-			e.closers.note(o.addr, true)
 			if resp, body := e.get("/live/a.mp4"); resp.StatusCode != tt.status || body != tt.body {
 				t.Errorf("got %d %q", resp.StatusCode, body)
 			}
@@ -108,13 +212,15 @@ func TestCloserHeads(t *testing.T) {
 	}
 }
 
-// BenchmarkPlaylist is a poll with an origin that closes as SRS does, client and origin included.
+// BenchmarkPlaylist is a poll with an origin that closes as SRS does and with one that does not, client and origin included.
 func BenchmarkPlaylist(b *testing.B) {
-	for name, closer := range map[string]bool{"pool": false, "own connection": true} {
+	for name, closer := range map[string]bool{"kept": false, "closes": true} {
 		b.Run(name, func(b *testing.B) {
 			list := mediaPlaylist(1000, 1009)
 			o := newOrigin(b, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Connection", "close")
+				if closer {
+					w.Header().Set("Connection", "close")
+				}
 				w.Write(list)
 			})
 			e := start(b, nil, o)
@@ -122,7 +228,6 @@ func BenchmarkPlaylist(b *testing.B) {
 			defer client.CloseIdleConnections()
 			b.ReportAllocs()
 			for b.Loop() {
-				e.closers.note(o, closer)
 				resp, err := client.Get("http://" + e.addr + "/live/a.m3u8?hls_ctx=x")
 				if err != nil {
 					b.Fatal(err)

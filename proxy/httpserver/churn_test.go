@@ -67,7 +67,7 @@ func TestAbortedClientsLeaveNothing(t *testing.T) {
 		statuses, _ := e.bal.Origins(context.Background())
 		return statuses[0].Players+statuses[1].Players == 0 && e.router.Sessions() == 0
 	})
-	e.pool.CloseIdleConnections()
+	e.dropIdle()
 	eventually(t, "goroutines and descriptors are back where they were", func() bool {
 		// The relay keeps up to 64 idle pipes of two descriptors.
 		return goruntime.NumGoroutine() <= baseGoroutines+2 && openFiles(t) <= baseFiles+2+2*64

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 	"sync"
 	"time"
 
 	"srs-proxy/balancer"
 	"srs-proxy/proxy/header"
+	"srs-proxy/proxy/rawconn"
 	"srs-proxy/proxy/route"
 )
 
@@ -31,13 +31,13 @@ const (
 var errDial = errors.New("dial")
 
 // requestKey and originKey are where a file's target and the origin of a dial
-// travel through net/http.
+// travel.
 type (
 	requestKey struct{}
 	originKey  struct{}
 )
 
-// fileRequest is a request on its way through the reverse proxy.
+// fileRequest is a request on its way to an origin.
 type fileRequest struct {
 	target target
 	stream balancer.Stream // target.stream, its vhost folded
@@ -52,7 +52,7 @@ func fileOf(ctx context.Context) *fileRequest {
 	return f
 }
 
-// serveFile serves a request that ends by itself, from the pool.
+// serveFile serves a request that ends by itself, on a connection that many share in turn.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, t target) {
 	s.stats.beginFile()
 	cw := &countingWriter{ResponseWriter: w}
@@ -67,77 +67,95 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	defer finished()
-	s.files.ServeHTTP(cw, r.WithContext(context.WithValue(ctx, requestKey{}, f)))
+	out := forOrigin(ctx, r, f)
+	resp, err := s.fetchFile(out)
+	if err != nil {
+		s.fail(cw, out, t, err)
+		return
+	}
+	defer resp.Body.Close()
+	s.pass(cw, resp)
 }
 
-// newPool returns the transport to the origins, with all connections by origin.
-func newPool(cfg Config, router *route.Router) *http.Transport {
-	return &http.Transport{
-		Proxy: nil, // never by the environment
-		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			return dialOrigin(ctx, router, addr)
-		},
-		MaxIdleConnsPerHost:    cfg.IdlePerOrigin,
-		IdleConnTimeout:        30 * time.Second,
-		ResponseHeaderTimeout:  cfg.FileTimeout,
-		MaxResponseHeaderBytes: maxHead,
-		DisableCompression:     true, // bodies stay as they are
-		ReadBufferSize:         32 << 10,
+// fetchFile returns an origin's answer, fit for the client.
+func (s *Server) fetchFile(out *http.Request) (*http.Response, error) {
+	resp, err := s.roundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	header.DropHopByHop(resp.Header)
+	if err := s.modify(resp); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// pass writes an answer to the client, as it comes: a slow origin's bytes are somebody's latency.
+func (s *Server) pass(w http.ResponseWriter, resp *http.Response) {
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	b := s.buffers.get()
+	defer s.buffers.put(b)
+	for {
+		n, err := resp.Body.Read(*b)
+		if n > 0 {
+			_, werr := w.Write((*b)[:n])
+			if werr == nil {
+				werr = http.NewResponseController(w).Flush()
+			}
+			if werr != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler) // the client is to see that this was not all
+		}
 	}
 }
 
 // dialOrigin dials the origin of a context and tells the balancer how it went.
-func dialOrigin(ctx context.Context, router *route.Router, addr string) (net.Conn, error) {
-	c, err := router.Dial(ctx, addr)
+func (s *Server) dialOrigin(ctx context.Context, addr string) (*originConn, error) {
+	c, err := s.router.Dial(ctx, addr)
 	if id, ok := ctx.Value(originKey{}).(string); ok && !errors.Is(err, context.Canceled) {
-		router.ReportDial(ctx, id, err)
+		s.router.ReportDial(ctx, id, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errDial, addr, err)
 	}
-	return c, nil
-}
-
-// newFiles returns the reverse proxy. It does the hop-by-hop work of RFC 9110.
-func (s *Server) newFiles() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:        s.rewrite,
-		Transport:      roundTripper(s.roundTrip),
-		FlushInterval:  -1, // at once: a slow origin's bytes are somebody's latency
-		BufferPool:     &bufferPool{},
-		ModifyResponse: s.modify,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			s.fail(w, r, fileOf(r.Context()).target, err)
-		},
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // hang-ups of single clients
+	tc, ok := c.(*net.TCPConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("%w %s: not TCP", errDial, addr)
 	}
+	return newOriginConn(rawconn.New(tc), addr), nil
 }
 
-// rewrite makes the request for the origin out of the client's.
-func (s *Server) rewrite(pr *httputil.ProxyRequest) {
-	f := fileOf(pr.In.Context())
-	out := pr.Out
-	out.Header = header.ForOrigin(pr.In)
+// forOrigin makes the request for the origin out of the client's.
+func forOrigin(ctx context.Context, r *http.Request, f *fileRequest) *http.Request {
+	out := r.WithContext(context.WithValue(ctx, requestKey{}, f))
+	out.Body, out.Close, out.RequestURI = nil, false, ""
+	out.Header = header.ForOrigin(r)
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // or net/http adds its own
 	}
-	out.URL.Scheme = "http"
-	out.URL.RawQuery = f.target.query
+	u := *r.URL
+	u.Scheme, u.RawQuery = "http", f.target.query
 	if p := f.target.path; strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") {
-		out.URL.Opaque = p // verbatim; of "//" net/http would make a host
+		u.Opaque = p // verbatim; of "//" net/http would make a host
 	}
+	out.URL = &u
 	if f.target.kind == playlist {
 		// It is read and rewritten whole: a part or a packed one would be of no use.
 		for _, name := range []string{"Range", "If-Range", "Accept-Encoding"} {
 			out.Header.Del(name)
 		}
 	}
+	return out
 }
-
-// roundTripper makes a function an http.RoundTripper.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // roundTrip asks the stream's origin, and after a failed dial whichever the
 // balancer names then.
@@ -210,14 +228,15 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bufferPool lends the reverse proxy its copy buffers.
-type bufferPool struct{ pool sync.Pool }
+// buffers are what answers are copied by.
+type buffers struct{ pool sync.Pool }
 
-func (p *bufferPool) Get() []byte {
+func (p *buffers) get() *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {
-		return *b
+		return b
 	}
-	return make([]byte, 32<<10)
+	b := make([]byte, 32<<10)
+	return &b
 }
 
-func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }
+func (p *buffers) put(b *[]byte) { p.pool.Put(b) }

@@ -3,7 +3,7 @@
 //	              ┌ .flv .ts .mp3 .aac ─▶ lease, dial, request ─▶ answer's head ─▶ splice(2)
 //	client ─▶ route by path,
 //	          vhost or token
-//	              ├ .m3u8 .mpd .mp4 ... ─▶ pooled reverse proxy (playlists get tokens on their URIs)
+//	              ├ .m3u8 .mpd .mp4 ... ─▶ request, answer (playlists get tokens on their URIs)
 //	              └ segments of HLS ─▶ one fetch for all, held for seconds
 //
 // A live session ends up as two sockets and a small record; a request for a file
@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,9 +96,8 @@ type Server struct {
 	log     *slog.Logger
 	failed  *quiet.Log // for failures, which come in floods
 	relay   *relay.Relay
-	files   *httputil.ReverseProxy
-	pool    *http.Transport
-	closers closers // origins for which it is of no use
+	idle    idlers // connections to origins
+	buffers buffers
 
 	segments *segments
 
@@ -120,8 +118,7 @@ func New(cfg Config, router *route.Router, rl *relay.Relay, log *slog.Logger) *S
 	s := &Server{cfg: cfg, router: router, log: log, failed: quiet.New(log), relay: rl}
 	s.stats.active = make(map[*session]struct{})
 	s.live, s.stopLive = context.WithCancelCause(context.Background())
-	s.pool = newPool(cfg, router)
-	s.files = s.newFiles()
+	s.idle = idlers{most: cfg.IdlePerOrigin, at: make(map[string][]*originConn)}
 	s.segments = newSegments(cfg.SegmentMemory)
 	return s
 }
@@ -144,6 +141,6 @@ func (s *Server) Run(ctx context.Context) error {
 	s.handlers.Close() // handlers first: they start sessions
 	s.sessions.Wait()
 	s.segments.setLimit(0)
-	s.pool.CloseIdleConnections()
+	s.idle.close()
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"net/http/httputil"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +37,7 @@ func (s *Server) serveShared(w http.ResponseWriter, r *http.Request, f *fileRequ
 		return false, finished
 	}
 	if first {
-		out := s.segmentRequest(r, f, ft)
+		out := segmentRequest(r, f, ft)
 		s.sessions.Go(func() { s.runFetch(ft, out) })
 	}
 	leave := func() { s.segments.leave(ft, first) }
@@ -93,14 +92,11 @@ func shareable(r *http.Request, t target) bool {
 }
 
 // segmentRequest is the request of a fetch: that of the client which began it.
-func (s *Server) segmentRequest(r *http.Request, f *fileRequest, ft *fetch) *http.Request {
+func segmentRequest(r *http.Request, f *fileRequest, ft *fetch) *http.Request {
 	own := &fileRequest{target: f.target, stream: f.stream, cancel: ft.cancel}
-	in := r.WithContext(context.WithValue(ft.ctx, requestKey{}, own))
-	pr := &httputil.ProxyRequest{In: in, Out: in.Clone(in.Context())}
-	s.rewrite(pr)
-	pr.Out.Body, pr.Out.Close, pr.Out.RequestURI = nil, false, ""
-	pr.Out.Header.Del("Range")
-	return pr.Out
+	out := forOrigin(ft.ctx, r, own)
+	out.Header.Del("Range")
+	return out
 }
 
 // runFetch fetches a segment for all that wait for it.

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"srs-proxy/proxy/rawconn"
 )
 
 // DefaultPerIP is how many connections one client address may have open.
@@ -84,7 +86,8 @@ type Conn struct {
 	IP   netip.Addr
 	port uint16
 
-	tls  *tls.Conn // over TCPConn; nil for a plain one
+	raw  *rawconn.Conn // TCPConn, to read and write
+	tls  *tls.Conn     // over raw; nil for a plain one
 	l    *Listener
 	once sync.Once
 }
@@ -207,9 +210,9 @@ func (l *Listener) admit(c *net.TCPConn) *Conn {
 		return nil
 	}
 	l.accepted.Add(1)
-	conn := &Conn{TCPConn: c, IP: ip, port: a.AddrPort().Port(), l: l}
+	conn := &Conn{TCPConn: c, IP: ip, port: a.AddrPort().Port(), l: l, raw: rawconn.New(c)}
 	if l.tls != nil {
-		conn.tls = tls.Server(c, l.tls)
+		conn.tls = tls.Server(conn.raw, l.tls)
 	}
 	return conn
 }
@@ -219,7 +222,7 @@ func (c *Conn) Addr() netip.AddrPort { return netip.AddrPortFrom(c.IP, c.port) }
 
 // Forget lets go of a connection without TLS that somebody else has closed. After it only
 // Addr, IP, TLS and Close may be used; until Close the client is counted.
-func (c *Conn) Forget() { c.TCPConn = nil }
+func (c *Conn) Forget() { c.TCPConn, c.raw = nil, nil }
 
 // Close closes the connection; the first call counts it out.
 func (c *Conn) Close() error {

@@ -23,14 +23,14 @@ func (c *Conn) Handshake(ctx context.Context) error {
 
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.tls == nil {
-		return c.TCPConn.Read(b)
+		return c.raw.Read(b)
 	}
 	return c.tls.Read(b)
 }
 
 func (c *Conn) Write(b []byte) (int, error) {
 	if c.tls == nil {
-		return c.TCPConn.Write(b)
+		return c.raw.Write(b)
 	}
 	return c.tls.Write(b)
 }
