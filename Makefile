@@ -88,7 +88,7 @@ e2e: build
 # proxy, in front of the origin of SRS_BINARY or the built-in one. The results are in OUT.
 bench: build
 	$(GO) build -o bin/compare ./bench/compare
-	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds $(ROUNDS) -seconds $(SECONDS)s -srs "$$SRS_BINARY" -existing "$$EXISTING_PROXY" -out "$(OUT)"
+	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds $(ROUNDS) -seconds $(SECONDS)s -srs "$${SRS_BINARY:-}" -existing "$${EXISTING_PROXY:-}" -out "$(OUT)"
 
 # The tables and plots of README.md and docs/BENCH.md, from all results in bin/bench.
 bench-docs:
@@ -99,7 +99,7 @@ bench-docs:
 # in bin/profile: go tool pprof FILE.
 profile: build
 	$(GO) build -o bin/compare ./bench/compare
-	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds 1 -seconds $(SECONDS)s -srs "$$SRS_BINARY" -profile bin/profile -out bin/profile
+	@exec bin/compare -binary $(BIN) -cases "$(CASES)" -rounds 1 -seconds $(SECONDS)s -srs "$${SRS_BINARY:-}" -profile bin/profile -out bin/profile
 
 # The benchmarks of single functions.
 microbench:
