@@ -216,6 +216,7 @@ func (f redisFault) befall(t *testing.T, at places) {
 	for name := range double.last {
 		t.Errorf("%s still has two owners", name)
 	}
+	awaitFrames(t, 15, time.Minute, c.playersBut(nil)...)
 	still.skip(t)
 	c.checkOthers(t, nil)
 	n.checkLive(t)
