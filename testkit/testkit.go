@@ -4,6 +4,7 @@
 //	Within               wait for a condition, as long as that may take
 //	Serve                a server's Run, until the test ends
 //	FreePort, FreeAddr   where nobody listens
+//	TCPPair              a connection
 //	Start, SRS           a program, until the test ends
 //	IgnoreSRTDial        what a library leaves behind, for goleak
 //

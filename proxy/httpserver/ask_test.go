@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"srs-proxy/proxy/rawconn"
+	"srs-proxy/testkit"
 )
 
 // Requests follow each other on a connection until the origin closes it, as soon as it says so.
@@ -103,21 +104,8 @@ func TestConnectionsThatAreNoGood(t *testing.T) {
 func TestIdlersEnd(t *testing.T) {
 	e := start(t, nil)
 	pair := func() (*originConn, net.Conn) {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		peer, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close(); peer.Close() })
-		return newOriginConn(rawconn.New(c.(*net.TCPConn)), "o"), peer
+		c, peer := testkit.TCPPair(t)
+		return newOriginConn(rawconn.New(c), "o"), peer
 	}
 	a, _ := pair()
 	b, peer := pair()

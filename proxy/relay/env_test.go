@@ -85,22 +85,9 @@ func (s *session) wait() (time.Duration, error) {
 
 func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	ca, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cb, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ca.Close(); cb.Close() })
-	_ = ca.SetDeadline(time.Now().Add(patience))
-	return ca.(*net.TCPConn), cb.(*net.TCPConn)
+	a, b = testkit.TCPPair(t)
+	_ = a.SetDeadline(time.Now().Add(patience))
+	return a, b
 }
 
 // eventually waits for a condition.
