@@ -127,16 +127,23 @@ func (o *output) end() {
 
 // outputs bounds the files of all processes from one goroutine.
 type outputs struct {
-	mu  sync.Mutex       // guards all
-	all map[*output]bool // those that grew when they were looked at last
+	mu    sync.Mutex       // guards all
+	all   map[*output]bool // those that grew when they were looked at last, or are new
+	added chan struct{}    // there is a new one
 }
 
-func newOutputs() *outputs { return &outputs{all: make(map[*output]bool)} }
+func newOutputs() *outputs {
+	return &outputs{all: make(map[*output]bool), added: make(chan struct{}, 1)}
+}
 
 func (l *outputs) add(o *output) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all[o] = true
+	select {
+	case l.added <- struct{}{}:
+	default:
+	}
 }
 
 // end ends an output that was added.
@@ -147,22 +154,43 @@ func (l *outputs) end(o *output) {
 	o.end()
 }
 
-// run bounds them until ended is closed.
+// run bounds them until ended is closed. While none grows it sleeps for a round: a proxy that
+// has nothing else to do would wake up for each look.
 func (l *outputs) run(ended <-chan struct{}) {
-	tick := time.NewTicker(outputLook)
-	defer tick.Stop()
-	for n := 0; ; n++ {
+	next := time.NewTimer(outputLook)
+	defer next.Stop()
+	asleep := false
+	for n := 0; ; {
 		select {
 		case <-ended:
 			return
-		case <-tick.C:
-			l.mu.Lock()
-			for o, busy := range l.all {
-				if busy || n%looksPerRound == 0 {
-					l.all[o] = o.bound()
-				}
+		case <-l.added:
+			if asleep {
+				asleep = false
+				next.Reset(outputLook)
 			}
-			l.mu.Unlock()
+		case <-next.C:
+			asleep = !l.look(n%looksPerRound == 0)
+			if n++; asleep {
+				n = 0 // the next look is at all
+				next.Reset(looksPerRound * outputLook)
+			} else {
+				next.Reset(outputLook)
+			}
 		}
 	}
+}
+
+// look bounds those that grew, or all, and tells whether some still do.
+func (l *outputs) look(all bool) (busy bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for o, grew := range l.all {
+		if grew || all {
+			grew = o.bound()
+			l.all[o] = grew
+		}
+		busy = busy || grew
+	}
+	return busy
 }

@@ -42,7 +42,7 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	}
 	var errno syscall.Errno
 	err = c.raw.Read(func(fd uintptr) bool {
-		n, errno = call(unix.SYS_RECVFROM, fd, b, unix.MSG_DONTWAIT)
+		n, errno = receive(fd, b)
 		return errno != unix.EAGAIN
 	})
 	switch {
@@ -62,7 +62,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	err = c.raw.Write(func(fd uintptr) bool {
 		for n < len(b) {
 			var m int
-			m, errno = call(unix.SYS_SENDTO, fd, b[n:min(len(b), n+atOnce)], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			m, errno = send(fd, b[n:min(len(b), n+atOnce)])
 			if errno != 0 {
 				return errno != unix.EAGAIN
 			}
