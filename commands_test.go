@@ -360,9 +360,10 @@ func TestKickAll(t *testing.T) {
 	for range 2 {
 		ffmpeg(t, "-i", "rtmp://"+rep.RTMP+"/live/all", "-f", "null", "-")
 	}
-	r.until(t, "two players", func() bool {
+	// Players may be there before the publisher: an origin has them wait.
+	r.until(t, "a publisher and two players", func() bool {
 		all := r.streams(t).Streams
-		return len(all) == 1 && all[0].Players == 2
+		return len(all) == 1 && all[0].Publisher != nil && all[0].Players == 2
 	})
 	out, _ := r.do(t, exitOK, "kick", "live/all", "--all")
 	wantText(t, "kick --all", out, "ended the publisher of live/all", "ended 2 players of live/all")
