@@ -18,7 +18,7 @@ func checkCPUs(f *facts) []finding {
 		return []finding{found}
 	}
 	plan := f.setup.cpus
-	all := originCPUs(plan)
+	all := plan.OriginCPUs()
 	text := fmt.Sprintf("%d origins on CPUs %s, proxy on %s", len(plan.Origins), all, plan.Proxy)
 	if len(f.offline) > 0 {
 		text += fmt.Sprintf("; CPUs %s are switched off", f.offline)
@@ -28,14 +28,6 @@ func checkCPUs(f *facts) []finding {
 			fixedBy("srs-proxy up --origins auto")}
 	}
 	return []finding{ok("cpus", "%s", text)}
-}
-
-func originCPUs(plan runtime.Plan) runtime.CPUSet {
-	var all runtime.CPUSet
-	for _, set := range plan.Origins {
-		all = all.Union(set)
-	}
-	return all
 }
 
 // core is a physical one.
@@ -99,7 +91,7 @@ func checkQuota(f *facts) []finding {
 		return nil
 	}
 	// The proxy's own share is small.
-	busy := min(len(f.setup.cpus.Origins), len(originCPUs(f.setup.cpus)))
+	busy := min(len(f.setup.cpus.Origins), len(f.setup.cpus.OriginCPUs()))
 	if float64(busy) <= f.host.Quota+0.01 {
 		return []finding{ok("quota", "the cgroup allows the time of %.4g CPUs", f.host.Quota)}
 	}

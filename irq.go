@@ -45,7 +45,7 @@ type irqFacts struct {
 // the CPUs where they are handled, or they cross from one cache to another, and
 // an interrupt on an origin's CPU stops its one thread.
 func irqPlan(f irqFacts) []string {
-	origins := originCPUs(f.plan)
+	origins := f.plan.OriginCPUs()
 	cpus := f.plan.Proxy.Minus(origins)
 	lines := []string{
 		fmt.Sprintf("# The proxy runs on CPUs %s, the origins on %s.", f.plan.Proxy, origins),

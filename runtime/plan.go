@@ -112,16 +112,21 @@ func (t Topology) Plan(r PlanRequest) (Plan, error) {
 	return Plan{Origins: t.place(n, originCPUs, layout), Proxy: proxyCPUs}, nil
 }
 
+// OriginCPUs is all that any of the origins has.
+func (p Plan) OriginCPUs() CPUSet {
+	var all CPUSet
+	for _, set := range p.Origins {
+		all = all.Union(set)
+	}
+	return all
+}
+
 // ProxyLoops is how many event loops of a protocol the proxy's CPUs are for: one for each
 // that is its own, and for two of those that it shares with origins, which need as much of
 // them. On two shared CPUs a second loop only takes turns with the first, at 10 to 20 %
 // more CPU time for the same load (docs/RELAY.md).
 func (p Plan) ProxyLoops() int {
-	var origins CPUSet
-	for _, set := range p.Origins {
-		origins = origins.Union(set)
-	}
-	own := len(p.Proxy.Minus(origins))
+	own := len(p.Proxy.Minus(p.OriginCPUs()))
 	return max(1, own+(len(p.Proxy)-own)/2)
 }
 

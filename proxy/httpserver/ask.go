@@ -22,7 +22,7 @@ import (
 
 // askOrigin sends a request, which has no body, to an origin.
 func (s *Server) askOrigin(r *http.Request, o balancer.Origin) (*http.Response, error) {
-	ctx := context.WithValue(r.Context(), originKey{}, o.ID)
+	ctx := r.Context()
 	out := r.WithContext(ctx)
 	u := *r.URL
 	u.Host = o.Endpoints.HTTP
@@ -32,7 +32,7 @@ func (s *Server) askOrigin(r *http.Request, o balancer.Origin) (*http.Response, 
 		reused := c != nil
 		if !reused {
 			var err error
-			if c, err = s.dialOrigin(ctx, u.Host); err != nil {
+			if c, err = s.dialOrigin(ctx, o); err != nil {
 				return nil, err
 			}
 		}

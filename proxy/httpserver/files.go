@@ -30,12 +30,8 @@ const (
 // errDial marks a failure of a dial: the request has reached nobody.
 var errDial = errors.New("dial")
 
-// requestKey and originKey are where a file's target and the origin of a dial
-// travel.
-type (
-	requestKey struct{}
-	originKey  struct{}
-)
+// requestKey is where a file's target travels.
+type requestKey struct{}
 
 // fileRequest is a request on its way to an origin.
 type fileRequest struct {
@@ -83,7 +79,6 @@ func (s *Server) fetchFile(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	header.DropHopByHop(resp.Header)
 	if err := s.modify(resp); err != nil {
 		resp.Body.Close()
 		return nil, err
@@ -117,11 +112,12 @@ func (s *Server) pass(w http.ResponseWriter, resp *http.Response) {
 	}
 }
 
-// dialOrigin dials the origin of a context and tells the balancer how it went.
-func (s *Server) dialOrigin(ctx context.Context, addr string) (*originConn, error) {
+// dialOrigin dials an origin and tells the balancer how it went.
+func (s *Server) dialOrigin(ctx context.Context, o balancer.Origin) (*originConn, error) {
+	addr := o.Endpoints.HTTP
 	c, err := s.router.Dial(ctx, addr)
-	if id, ok := ctx.Value(originKey{}).(string); ok && !errors.Is(err, context.Canceled) {
-		s.router.ReportDial(ctx, id, err)
+	if !errors.Is(err, context.Canceled) {
+		s.router.ReportDial(ctx, o.ID, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errDial, addr, err)
@@ -200,6 +196,7 @@ func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 func (s *Server) modify(resp *http.Response) error {
 	f := fileOf(resp.Request.Context())
 	resp.Body = &watchedBody{ReadCloser: resp.Body, patience: s.cfg.FileTimeout, expired: func() { f.cancel(errNoAnswer) }}
+	header.DropHopByHop(resp.Header)
 	fixContentType(resp.Header, resp.StatusCode, f.target.ext)
 	header.AddCORS(resp.Header)
 	if f.target.kind == playlist {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"srs-proxy/protocol/hls"
-	"srs-proxy/proxy/header"
 )
 
 // errFetch says that the fetch that clients shared has ended without a reason.
@@ -127,7 +126,6 @@ func (s *Server) fetchInto(ft *fetch, out *http.Request) (last int, err error) {
 		return 0, nil
 	}
 	defer resp.Body.Close()
-	header.DropHopByHop(resp.Header)
 	if err := s.modify(resp); err != nil {
 		return 0, err
 	}
